@@ -1,0 +1,34 @@
+-- SPDX-License-Identifier: MIT
+-- cotls: coroutine TLS. The module's face; the types and their documentation are in cotls/types.lua.
+
+local core = require "cotls.core"
+local options = require "cotls.options"
+local net = require "cotls.net"
+
+local tls = {
+  version = core.version,
+  openssl_version = core.openssl_version,
+  now = core.now,
+  is_error = core.is_error,
+  make_certificate = core.make_certificate,
+  connect = net.connect,
+  listen = net.listen,
+}
+core.set_face(tls)
+
+function tls.context(given)
+  local settings, err = options.context(given or {}, "tls.context", 2)
+  if not settings then return nil, err end
+  return core.context(settings)
+end
+
+local Context = core.methods("cotls.context")
+
+function Context.wrap(ctx, transport, given)
+  if given == nil then return core.wrap(ctx, transport) end
+  local settings, err = options.connection(given, core.role(ctx), "wrap", 2)
+  if not settings then return nil, err end
+  return core.wrap(ctx, transport, settings)
+end
+
+return tls

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ * The only file with version conditions: what differs between the versions of
+ * Lua and OpenSSL that cotls builds with is given one name here. */
+#ifndef COTLS_COMPAT_H
+#define COTLS_COMPAT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <openssl/opensslv.h>
+
+#if LUA_VERSION_NUM < 504
+#error "cotls needs Lua 5.4"
+#endif
+
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#error "cotls needs OpenSSL 3.0 or later"
+#endif
+
+#endif

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT
+ * Connections: an SSL over a transport, from wrap to close, and the handshake.
+ * The userdata is empty, then has its metatable, then its resources, each in a
+ * state that the collector can free. Closing goes the other way: the userdata is
+ * closed first, the resources after. The collector sends nothing. */
+#include "cotls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct cotls_conn *cotls_check_conn(lua_State *L)
+{
+    return luaL_checkudata(L, 1, COTLS_CONNECTION);
+}
+
+/* ---- wrap ---- */
+
+/* wrap's frame: context, transport, options or nil, then the connection. */
+#define WRAP_TRANSPORT 2
+#define WRAP_OPTIONS 3
+
+static int wrap_error(lua_State *L, const char *option, const char *reason)
+{
+    lua_pushstring(L, reason);
+    cotls_error_config(L, option);
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
+static const char *prepare_fd(struct cotls_conn *c, int fd)
+{
+    int flags = fcntl(fd, F_GETFL), type, on = 1;
+    socklen_t size = sizeof type;
+    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
+        return strerror(errno);
+    if (type != SOCK_STREAM)
+        return "not a stream socket";
+    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
+        return strerror(errno);
+    c->is_tcp = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    return NULL;
+}
+
+/* pcall's frame: an object, a method's name → its result; nothing when there is no such method. */
+static int call_method(lua_State *L)
+{
+    if (lua_getfield(L, 1, lua_tostring(L, 2)) == LUA_TNIL)
+        return 0;
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+/* Calls a method of the object on top, whatever it is. [-1, +1] its result, or nil */
+static void try_method(lua_State *L, const char *name)
+{
+    lua_pushcfunction(L, call_method);
+    lua_insert(L, -2);
+    lua_pushstring(L, name);
+    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+}
+
+/* The descriptor of an object with one of these methods; -1 when it has none. [-0, +0] */
+static int method_fd(lua_State *L)
+{
+    static const char *const methods[] = {"getfd", "fileno", "pollfd"};
+    int fd = -1;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods && fd < 0; i++) {
+        lua_pushvalue(L, WRAP_TRANSPORT);
+        try_method(L, methods[i]);
+        fd = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : -1;
+        lua_pop(L, 1);
+    }
+    return fd;
+}
+
+/* The transport at its index: an fd, a socket of ours, or an object with a
+ * descriptor. A refusal leaves a reason; *socket is set for one of ours. */
+static const char *find_fd(lua_State *L, struct cotls_conn *c, int *fd, struct cotls_socket **socket)
+{
+    *socket = cotls_test_socket(L, WRAP_TRANSPORT);
+    if (*socket != NULL) {
+        *fd = (*socket)->fd;
+        return *fd >= 0 ? NULL : "the socket is closed";
+    }
+    c->owns_fd = lua_isinteger(L, WRAP_TRANSPORT);
+    if (c->owns_fd) {
+        lua_Integer n = lua_tointeger(L, WRAP_TRANSPORT);
+        *fd = n >= 0 && n <= INT32_MAX ? (int)n : -1;
+        return *fd >= 0 ? NULL : "a descriptor must not be negative";
+    }
+    *fd = method_fd(L);
+    return *fd >= 0 ? NULL : "must be a descriptor, or an object whose getfd, fileno or pollfd gives one";
+}
+
+/* Takes over the descriptor. A socket of ours gives it up, unless it is to live on. */
+static void adopt(lua_State *L, struct cotls_conn *c, int fd, struct cotls_socket *socket)
+{
+    if (socket != NULL) {
+        c->is_tcp = socket->is_tcp;
+        c->peer = socket->peer;
+    }
+    if (socket != NULL && c->owns) {
+        cotls_release(L, WRAP_TRANSPORT);
+        socket->fd = -1;
+        c->owns_fd = true;
+        lua_pushinteger(L, fd);
+    } else {
+        lua_pushvalue(L, WRAP_TRANSPORT);
+    }
+    lua_setiuservalue(L, -2, UV_TRANSPORT);
+    c->fd = fd;
+}
+
+/* A number of the options over the context's; negative: none. */
+static double number_option(lua_State *L, const char *name, double value)
+{
+    if (lua_getfield(L, WRAP_OPTIONS, name) == LUA_TNUMBER)
+        value = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+/* A string that the options table keeps. */
+static const char *string_option(lua_State *L, const char *name, size_t *n)
+{
+    lua_getfield(L, WRAP_OPTIONS, name);
+    const char *text = lua_tolstring(L, -1, n);
+    lua_pop(L, 1);
+    return text;
+}
+
+/* The per-connection options; the connection is on top. */
+static void set_options(lua_State *L, struct cotls_conn *c)
+{
+    size_t n;
+    const char *text;
+    c->timeout = number_option(L, "timeout", c->timeout);
+    c->handshake_timeout = number_option(L, "handshake_timeout", c->handshake_timeout);
+    c->read_limit = (size_t)number_option(L, "read_limit", (double)c->read_limit);
+    if ((text = string_option(L, "server_name", &n)) != NULL)
+        SSL_set_tlsext_host_name(c->ssl, text);
+    c->names = string_option(L, "verify_names", &c->names_len);
+    if ((text = string_option(L, "alpn", &n)) != NULL) {
+        c->alpn = (const unsigned char *)text;
+        c->alpn_len = n;
+        if (!c->ctx->server)
+            SSL_set_alpn_protos(c->ssl, c->alpn, (unsigned)n);
+    }
+    lua_getfield(L, WRAP_OPTIONS, "scheduler");
+    lua_setiuservalue(L, -2, UV_SCHEDULER);
+    lua_pushvalue(L, WRAP_OPTIONS);
+    lua_setiuservalue(L, -2, UV_OPTIONS);
+    lua_getfield(L, WRAP_OPTIONS, "owns");
+    c->owns = lua_isnil(L, -1) || lua_toboolean(L, -1);
+    lua_pop(L, 1);
+}
+
+/* The SSL with its BIO. false: no memory. */
+static bool make_ssl(struct cotls_conn *c)
+{
+    ERR_clear_error();
+    BIO *bio = cotls_bio_fd(c);
+    if (bio == NULL)
+        return false;
+    c->ssl = SSL_new(c->ctx->ssl_ctx);
+    if (c->ssl == NULL) {
+        BIO_free(bio);
+        return false;
+    }
+    SSL_set_bio(c->ssl, bio, bio);
+    SSL_set_app_data(c->ssl, c);
+    return true;
+}
+
+/* [-0, +1] an empty connection with its metatable */
+static struct cotls_conn *push_empty(lua_State *L, struct cotls_ctx *x)
+{
+    struct cotls_conn *c = lua_newuserdatauv(L, sizeof *c, UV_COUNT);
+    *c = (struct cotls_conn){.fd = -1, .alert = -1, .ctx = x, .st = cotls_state(L), .owns = true};
+    c->timeout = x->timeout;
+    c->handshake_timeout = x->handshake_timeout;
+    c->read_limit = x->read_limit;
+    luaL_setmetatable(L, COTLS_CONNECTION);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, UV_CONTEXT);
+    return c;
+}
+
+/* core.wrap(context, transport, checked options or nil) → connection, or nil, err */
+int cotls_wrap(lua_State *L)
+{
+    struct cotls_ctx *x = cotls_check_context(L, 1);
+    struct cotls_socket *socket;
+    const char *refused;
+    int fd;
+    lua_settop(L, WRAP_OPTIONS);
+    struct cotls_conn *c = push_empty(L, x);
+    refused = find_fd(L, c, &fd, &socket);
+    if (refused == NULL && socket == NULL)
+        refused = prepare_fd(c, fd);
+    if (refused != NULL)
+        return wrap_error(L, "transport", refused);
+    if (!make_ssl(c)) {
+        cotls_push_queue_reason(L);
+        return luaL_error(L, "OpenSSL makes no connection: %s", lua_tostring(L, -1));
+    }
+    if (lua_istable(L, WRAP_OPTIONS))
+        set_options(L, c);
+    if (x->verifies && c->names_len == 0)
+        return wrap_error(L, "server_name",
+                          "a client that verifies needs the name to check: give server_name or verify_name");
+    adopt(L, c, fd, socket);
+    return 1;
+}
+
+/* ---- close ---- */
+
+/* What was received but not read makes the kernel answer close with a reset,
+ * which can overtake the alert that explains the failure: read it, within reason. */
+static void drain(struct cotls_conn *c)
+{
+    unsigned char waste[4096];
+    shutdown(c->fd, SHUT_WR);
+    for (int i = 0; i < 16; i++)
+        if (recv(c->fd, waste, sizeof waste, MSG_DONTWAIT) <= 0)
+            return;
+}
+
+/* close_notify, if it can go out at once and the connection is in order. */
+static void notify_peer(struct cotls_conn *c)
+{
+    ERR_clear_error();
+    if (c->established && !c->failed && cotls_flush(c) == 1 && !SSL_in_init(c->ssl))
+        SSL_shutdown(c->ssl);
+    ERR_clear_error();
+}
+
+/* Closes the descriptor, or calls the transport's close. [-0, +0] */
+static void close_transport(lua_State *L, int index, int fd, bool is_fd)
+{
+    if (is_fd) {
+        close(fd);
+        return;
+    }
+    lua_getiuservalue(L, index, UV_TRANSPORT);
+    try_method(L, "close");
+    lua_pop(L, 1);
+}
+
+/* Closes the connection at index; with notify, close_notify goes first if it can
+ * go at once. Never waits, never raises. [-0, +0] */
+void cotls_conn_close(lua_State *L, int index, bool notify)
+{
+    struct cotls_conn *c = lua_touserdata(L, index);
+    int top = lua_gettop(L);
+    index = lua_absindex(L, index);
+    if (c->ssl == NULL)
+        return;
+    if (notify)
+        notify_peer(c);
+    cotls_record_keep(c);
+    if (!c->established && c->begun && c->owns)
+        drain(c);
+    else if (!c->failed) /* else SSL_free makes the session unfit for resumption */
+        SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL *ssl = c->ssl;
+    c->ssl = NULL;
+    cotls_release(L, index);
+    int fd = c->fd;
+    c->fd = -1;
+    SSL_free(ssl);
+    ERR_clear_error();
+    cotls_buf_free(&c->cipher);
+    cotls_buf_free(&c->plain);
+    cotls_buf_free(&c->out);
+    if (c->owns && fd >= 0)
+        close_transport(L, index, fd, c->owns_fd);
+    lua_settop(L, top);
+}
+
+static int conn_close(lua_State *L)
+{
+    cotls_check_conn(L);
+    cotls_conn_close(L, 1, true);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* __close(conn, err): with an error the peer must see a truncation. */
+static int conn_scope_end(lua_State *L)
+{
+    cotls_check_conn(L);
+    cotls_conn_close(L, 1, lua_isnoneornil(L, 2));
+    return 0;
+}
+
+static int conn_gc(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    cotls_conn_close(L, 1, false);
+    cotls_record_free(c);
+    free(c->verify_subject);
+    c->verify_subject = NULL;
+    cotls_push_threads(L);
+    for (int i = 0; i < SLOT_COUNT; i++) {
+        lua_pushnil(L);
+        lua_rawsetp(L, -2, &c->slot[i]);
+    }
+    return 0;
+}
+
+static int conn_tostring(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    const char *state = c->ssl == NULL ? "closed" : c->established ? "open" : "before the handshake";
+    lua_pushfstring(L, "%s (%s): %p", COTLS_CONNECTION, state, lua_topointer(L, 1));
+    return 1;
+}
+
+/* ---- the handshake ---- */
+
+/* What the first call begins: the clock. */
+static void begin(struct cotls_conn *c)
+{
+    if (c->begun)
+        return;
+    c->begun = true;
+    c->handshake_start = cotls_now();
+    c->handshake_deadline = c->handshake_timeout < 0 ? HUGE_VAL : c->handshake_start + c->handshake_timeout;
+}
+
+/* TLS 1.3 session tickets for a client that has gone are no failure of the handshake. */
+static bool only_tickets_lost(const struct cotls_conn *c)
+{
+    return c->side == SIDE_ACCEPT && SSL_version(c->ssl) == TLS1_3_VERSION;
+}
+
+static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    (void)L;
+    (void)s;
+    begin(c);
+    ERR_clear_error();
+    c->hold = true;
+    enum cotls_step step = cotls_outcome(c, SSL_do_handshake(c->ssl));
+    c->hold = false;
+    int sent = cotls_flush(c);
+    if (step == STEP_DONE && sent < 0 && !only_tickets_lost(c))
+        return cotls_flush_step(c);
+    if (sent == 0 && (step == STEP_DONE || step == STEP_WANT_READ))
+        return STEP_WANT_WRITE;
+    if (step == STEP_DONE && !c->established) {
+        c->established = true;
+        c->handshake_seconds = cotls_now() - c->handshake_start;
+    }
+    return step;
+}
+
+static int push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    (void)c;
+    (void)s;
+    lua_pushvalue(L, 1);
+    return 1;
+}
+
+const struct cotls_op cotls_op_do_handshake = {"do_handshake", SLOT_WHOLE, true,
+                                               handshake_step, push_self,  NULL};
+const struct cotls_op cotls_op_accept = {"accept", SLOT_WHOLE, true, handshake_step, push_self, NULL};
+const struct cotls_op cotls_op_connect = {"connect", SLOT_WHOLE, true, handshake_step, push_self, NULL};
+
+/* Chooses the side as SSL_set_accept_state(3) does; contrary to the context's role it raises. */
+static void choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb)
+{
+    bool accept = side == SIDE_ACCEPT;
+    if (accept != c->ctx->server)
+        luaL_error(L, "%s: the context's role is \"%s\"", verb, c->ctx->server ? "server" : "client");
+    if (c->ssl == NULL || c->side == side)
+        return;
+    c->side = side;
+    if (accept)
+        SSL_set_accept_state(c->ssl);
+    else
+        SSL_set_connect_state(c->ssl);
+}
+
+static int set_state(lua_State *L, enum cotls_side side, const char *verb)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    if (c->ssl == NULL) {
+        lua_pushnil(L);
+        cotls_error_plain(L, "closed", verb, "the connection is closed");
+        return 2;
+    }
+    choose_side(L, c, side, verb);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int conn_set_accept_state(lua_State *L)
+{
+    return set_state(L, SIDE_ACCEPT, "set_accept_state");
+}
+
+static int conn_set_connect_state(lua_State *L)
+{
+    return set_state(L, SIDE_CONNECT, "set_connect_state");
+}
+
+static int conn_do_handshake(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    lua_settop(L, 1);
+    return cotls_run(L, c, &cotls_op_do_handshake);
+}
+
+static int conn_accept(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    choose_side(L, c, SIDE_ACCEPT, "accept");
+    lua_settop(L, 1);
+    return cotls_run(L, c, &cotls_op_accept);
+}
+
+static int conn_connect(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    choose_side(L, c, SIDE_CONNECT, "connect");
+    lua_settop(L, 1);
+    return cotls_run(L, c, &cotls_op_connect);
+}
+
+static int conn_settimeout(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    double seconds = lua_isnoneornil(L, 2) ? -1 : luaL_checknumber(L, 2);
+    luaL_argcheck(L, lua_isnoneornil(L, 2) || seconds >= 0, 2, "must not be negative");
+    c->timeout = seconds;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"set_accept_state", conn_set_accept_state},
+    {"set_connect_state", conn_set_connect_state},
+    {"do_handshake", conn_do_handshake},
+    {"accept", conn_accept},
+    {"connect", conn_connect},
+    {"settimeout", conn_settimeout},
+    {"close", conn_close},
+    {NULL, NULL},
+};
+
+void cotls_connection_open(lua_State *L)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", conn_gc},
+        {"__close", conn_scope_end},
+        {"__tostring", conn_tostring},
+        {NULL, NULL},
+    };
+    cotls_new_class(L, COTLS_CONNECTION, meta, methods);
+    luaL_getmetatable(L, COTLS_CONNECTION);
+    lua_getfield(L, -1, "__index");
+    luaL_setfuncs(L, cotls_transfer_methods, 0);
+    luaL_setfuncs(L, cotls_info_methods, 0);
+    lua_pop(L, 2);
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT
+ * Contexts: an immutable SSL_CTX and the defaults of its connections. The face
+ * has checked the options' types and read the files; what OpenSSL refuses is
+ * `nil, err` with code "config", the option's name in front. */
+#include "cotls.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <string.h>
+
+/* A setting: its value is on top; false when refused, with the reason pushed. */
+struct setting {
+    const char *name;
+    bool (*apply)(lua_State *L, struct cotls_ctx *x);
+};
+
+static bool refuse(lua_State *L, const char *reason)
+{
+    ERR_clear_error();
+    lua_pushstring(L, reason);
+    return false;
+}
+
+static bool set_role(lua_State *L, struct cotls_ctx *x)
+{
+    const char *role = lua_tostring(L, -1);
+    x->server = strcmp(role, "server") == 0;
+    if (!x->server && strcmp(role, "client") != 0)
+        return refuse(L, "must be \"client\" or \"server\"");
+    return true;
+}
+
+static bool set_certificates(lua_State *L, struct cotls_ctx *x)
+{
+    return cotls_use_certificates(L, x->ssl_ctx);
+}
+
+static bool set_key(lua_State *L, struct cotls_ctx *x)
+{
+    return cotls_use_key(L, x->ssl_ctx);
+}
+
+static bool set_ca(lua_State *L, struct cotls_ctx *x)
+{
+    return cotls_use_ca(L, x->ssl_ctx);
+}
+
+static bool set_insecure(lua_State *L, struct cotls_ctx *x)
+{
+    bool insecure = lua_toboolean(L, -1);
+    if (insecure && x->server)
+        return refuse(L, "is for clients; a server has verify_client");
+    x->verifies = !x->server && !insecure;
+    if (x->verifies)
+        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_PEER, NULL);
+    return true;
+}
+
+static bool set_verify_client(lua_State *L, struct cotls_ctx *x)
+{
+    static const struct {
+        const char *name;
+        int mode;
+    } modes[] = {
+        {"none", SSL_VERIFY_NONE},
+        {"optional", SSL_VERIFY_PEER},
+        {"require", SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT},
+    };
+    const char *name = lua_tostring(L, -1);
+    if (!x->server)
+        return refuse(L, "is for servers");
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (strcmp(name, modes[i].name) == 0) {
+            SSL_CTX_set_verify(x->ssl_ctx, modes[i].mode, NULL);
+            return true;
+        }
+    return refuse(L, "must be \"none\", \"optional\" or \"require\"");
+}
+
+static int version_number(const char *text)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } versions[] = {
+        {"1.0", TLS1_VERSION},
+        {"1.1", TLS1_1_VERSION},
+        {"1.2", TLS1_2_VERSION},
+        {"1.3", TLS1_3_VERSION},
+    };
+    if (strncmp(text, "TLSv", 4) == 0)
+        text += 4;
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+        if (strcmp(text, versions[i].name) == 0)
+            return versions[i].number;
+    return strcmp(text, "1") == 0 ? TLS1_VERSION : 0;
+}
+
+static bool refuse_version(lua_State *L)
+{
+    lua_pushfstring(L, "unknown version '%s': must be \"1.0\", \"1.1\", \"1.2\" or \"1.3\"",
+                    lua_tostring(L, -1));
+    return false;
+}
+
+static bool set_min_version(lua_State *L, struct cotls_ctx *x)
+{
+    int version = version_number(lua_tostring(L, -1));
+    if (version == 0)
+        return refuse_version(L);
+    return SSL_CTX_set_min_proto_version(x->ssl_ctx, version) || refuse(L, "is refused by OpenSSL");
+}
+
+static bool set_max_version(lua_State *L, struct cotls_ctx *x)
+{
+    int version = version_number(lua_tostring(L, -1));
+    if (version == 0)
+        return refuse_version(L);
+    if (version < SSL_CTX_get_min_proto_version(x->ssl_ctx))
+        return refuse(L, "is below min_version (default \"1.2\")");
+    return SSL_CTX_set_max_proto_version(x->ssl_ctx, version) || refuse(L, "is refused by OpenSSL");
+}
+
+/* Wire format, RFC 7301 section 3.1; the face made and checked it. */
+static bool set_alpn(lua_State *L, struct cotls_ctx *x)
+{
+    x->alpn = (const unsigned char *)lua_tolstring(L, -1, &x->alpn_len);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, UV_CTX_ALPN);
+    if (!x->server && SSL_CTX_set_alpn_protos(x->ssl_ctx, x->alpn, (unsigned)x->alpn_len) != 0)
+        return refuse(L, "is refused by OpenSSL");
+    return true;
+}
+
+static bool set_timeout(lua_State *L, struct cotls_ctx *x)
+{
+    x->timeout = lua_tonumber(L, -1);
+    return true;
+}
+
+static bool set_handshake_timeout(lua_State *L, struct cotls_ctx *x)
+{
+    x->handshake_timeout = lua_tonumber(L, -1);
+    return true;
+}
+
+static bool set_read_limit(lua_State *L, struct cotls_ctx *x)
+{
+    x->read_limit = (size_t)lua_tointeger(L, -1);
+    return true;
+}
+
+static bool set_scheduler(lua_State *L, struct cotls_ctx *x)
+{
+    (void)x;
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, UV_CTX_SCHEDULER);
+    return true;
+}
+
+/* A session resumes only where this is equal: the face gives text that tells
+ * apart contexts of different role, trust and verification. The certificate's
+ * names are added here. */
+static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE], *der = NULL;
+    unsigned int size = 0;
+    size_t n;
+    const char *scope = lua_tolstring(L, -1, &n);
+    X509 *leaf = SSL_CTX_get0_certificate(x->ssl_ctx);
+    int at = leaf != NULL ? X509_get_ext_by_NID(leaf, NID_subject_alt_name, -1) : -1;
+    int len = at >= 0 ? i2d_X509_EXTENSION(X509_get_ext(leaf, at), &der) : 0;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool ok = len >= 0 && md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
+              EVP_DigestUpdate(md, scope, n) && EVP_DigestUpdate(md, der, (size_t)len) &&
+              EVP_DigestFinal_ex(md, digest, &size) &&
+              SSL_CTX_set_session_id_context(x->ssl_ctx, digest, size);
+    EVP_MD_CTX_free(md);
+    OPENSSL_free(der);
+    return ok || refuse(L, "no memory");
+}
+
+/* In this order: a key belongs to the certificate before it, a limit to the one before. */
+static const struct setting settings[] = {
+    {"role", set_role},
+    {"min_version", set_min_version},
+    {"max_version", set_max_version},
+    {"insecure", set_insecure},
+    {"verify_client", set_verify_client},
+    {"ca", set_ca},
+    {"certificate", set_certificates},
+    {"key", set_key},
+    {"alpn", set_alpn},
+    {"timeout", set_timeout},
+    {"handshake_timeout", set_handshake_timeout},
+    {"read_limit", set_read_limit},
+    {"scheduler", set_scheduler},
+    {"session_scope", set_session_scope},
+};
+
+/* What every context has. */
+static void set_defaults(struct cotls_ctx *x)
+{
+    SSL_CTX *ctx = x->ssl_ctx;
+    SSL_CTX_set_app_data(ctx, x);
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_options(ctx,
+                        SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_cert_verify_callback(ctx, cotls_hook_verify, NULL);
+    SSL_CTX_set_info_callback(ctx, cotls_hook_info);
+    SSL_CTX_set_alpn_select_cb(ctx, cotls_hook_alpn, NULL);
+    x->timeout = -1;
+    x->handshake_timeout = 60;
+    x->read_limit = 1024 * 1024;
+}
+
+/* core.context(settings) → context, or nil, err */
+int cotls_context(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct cotls_ctx *x = lua_newuserdatauv(L, sizeof *x, UV_CTX_COUNT);
+    *x = (struct cotls_ctx){0};
+    luaL_setmetatable(L, COTLS_CONTEXT);
+    lua_insert(L, 1);
+    x->ssl_ctx = SSL_CTX_new(TLS_method());
+    if (x->ssl_ctx == NULL) {
+        cotls_push_queue_reason(L);
+        return luaL_error(L, "OpenSSL makes no context: %s", lua_tostring(L, -1));
+    }
+    set_defaults(x);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        if (lua_getfield(L, 2, settings[i].name) != LUA_TNIL && !settings[i].apply(L, x)) {
+            cotls_error_config(L, settings[i].name);
+            lua_pushnil(L);
+            lua_insert(L, -2);
+            return 2;
+        }
+        lua_settop(L, 2);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+struct cotls_ctx *cotls_check_context(lua_State *L, int index)
+{
+    struct cotls_ctx *x = luaL_checkudata(L, index, COTLS_CONTEXT);
+    luaL_argcheck(L, x->ssl_ctx != NULL, index, "the context is not usable");
+    return x;
+}
+
+/* core.scheduler(context) → its scheduler, or nil */
+int cotls_context_scheduler(lua_State *L)
+{
+    cotls_check_context(L, 1);
+    lua_getiuservalue(L, 1, UV_CTX_SCHEDULER);
+    return 1;
+}
+
+/* core.role(context) → "client" or "server" */
+int cotls_context_role(lua_State *L)
+{
+    lua_pushstring(L, cotls_check_context(L, 1)->server ? "server" : "client");
+    return 1;
+}
+
+static int ctx_gc(lua_State *L)
+{
+    struct cotls_ctx *x = luaL_checkudata(L, 1, COTLS_CONTEXT);
+    SSL_CTX *ctx = x->ssl_ctx;
+    x->ssl_ctx = NULL;
+    SSL_CTX_free(ctx);
+    return 0;
+}
+
+static int ctx_tostring(lua_State *L)
+{
+    const struct cotls_ctx *x = luaL_checkudata(L, 1, COTLS_CONTEXT);
+    lua_pushfstring(L, "%s (%s): %p", COTLS_CONTEXT, x->server ? "server" : "client", lua_topointer(L, 1));
+    return 1;
+}
+
+void cotls_context_open(lua_State *L)
+{
+    static const luaL_Reg meta[] = {{"__gc", ctx_gc}, {"__tostring", ctx_tostring}, {NULL, NULL}};
+    static const luaL_Reg meth[] = {{NULL, NULL}}; /* `wrap` is the face's */
+    cotls_new_class(L, COTLS_CONTEXT, meta, meth);
+}

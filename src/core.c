@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ * luaopen_cotls_core, and what the objects of one Lua state share: the scratch
+ * buffers, the weak table of waiting coroutines, and the face's module table,
+ * in which `scheduler` may be set. */
+#include "cotls.h"
+
+#include <arpa/inet.h>
+#include <openssl/crypto.h>
+#include <time.h>
+
+/* Registry keys: their addresses. */
+static const char state_key, threads_key, face_key;
+
+struct cotls_state *cotls_state(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
+    struct cotls_state *st = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return st;
+}
+
+void cotls_push_threads(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &threads_key);
+}
+
+void cotls_push_scheduler(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &face_key) == LUA_TTABLE)
+        lua_getfield(L, -1, "scheduler");
+    else
+        lua_pushnil(L);
+    lua_remove(L, -2);
+}
+
+/* Seconds of the monotonic clock. */
+double cotls_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* A metatable with metamethods and, unless NULL, methods. [-0, +0] */
+int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, meta, 0);
+    if (meth != NULL) {
+        lua_newtable(L);
+        luaL_setfuncs(L, meth, 0);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_pop(L, 1);
+    return 0;
+}
+
+static int core_now(lua_State *L)
+{
+    lua_pushnumber(L, cotls_now());
+    return 1;
+}
+
+static int core_is_error(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, cotls_is_error(L, 1));
+    return 1;
+}
+
+/* core.is_ip(text): an IPv4 or IPv6 address? */
+static int core_is_ip(lua_State *L)
+{
+    struct in6_addr a;
+    const char *text = luaL_checkstring(L, 1);
+    lua_pushboolean(L, inet_pton(AF_INET, text, &a) == 1 || inet_pton(AF_INET6, text, &a) == 1);
+    return 1;
+}
+
+/* core.set_face(module): the table whose `scheduler` the driver asks. */
+static int core_set_face(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &face_key);
+    return 0;
+}
+
+/* core.methods(class): its table of methods, for those that are written in Lua. */
+static int core_methods(lua_State *L)
+{
+    luaL_getmetatable(L, luaL_checkstring(L, 1));
+    luaL_argcheck(L, lua_istable(L, -1), 1, "no such class");
+    lua_getfield(L, -1, "__index");
+    return 1;
+}
+
+static void make_state(lua_State *L)
+{
+    struct cotls_state *st = lua_newuserdatauv(L, sizeof *st, 0);
+    st->cipher = (struct cotls_scratch){NULL, st->cipher_data, sizeof st->cipher_data};
+    st->plain = (struct cotls_scratch){NULL, st->plain_data, sizeof st->plain_data};
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
+
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &threads_key);
+}
+
+static const luaL_Reg functions[] = {
+    {"context", cotls_context},
+    {"scheduler", cotls_context_scheduler},
+    {"role", cotls_context_role},
+    {"wrap", cotls_wrap},
+    {"wait", cotls_wait},
+    {"error", cotls_error_new},
+    {"is_error", core_is_error},
+    {"is_ip", core_is_ip},
+    {"now", core_now},
+    {"make_certificate", cotls_make_certificate},
+    {"set_face", core_set_face},
+    {"methods", core_methods},
+    {NULL, NULL},
+};
+
+__attribute__((visibility("default"))) int luaopen_cotls_core(lua_State *L);
+
+int luaopen_cotls_core(lua_State *L)
+{
+    make_state(L);
+    cotls_error_open(L);
+    cotls_context_open(L);
+    cotls_connection_open(L);
+    cotls_socket_open(L);
+    luaL_newlib(L, functions);
+    luaL_setfuncs(L, cotls_socket_functions, 0);
+    lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
+    lua_setfield(L, -2, "openssl_version");
+    lua_pushliteral(L, COTLS_VERSION);
+    lua_setfield(L, -2, "version");
+    return 1;
+}

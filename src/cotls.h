@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT
+ * The one internal header: the objects, and what each file gives the others.
+ * A name that begins with cotls_ is shared between files; the rest is static. */
+#ifndef COTLS_H
+#define COTLS_H
+
+#include "compat.h"
+
+#include <netinet/in.h>
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define COTLS_VERSION "scm"
+
+/* Metatable names: what the user reads in an error. */
+#define COTLS_CONTEXT "cotls.context"
+#define COTLS_CONNECTION "cotls.connection"
+#define COTLS_SOCKET "cotls.socket"
+#define COTLS_ERROR "cotls.error"
+
+/* ---- buffer.c: bytes that wait ---- */
+
+struct cotls_buf;
+
+/* A buffer shared by all connections of a Lua state. Its contents belong to
+ * `owner` until another connection needs the room; they move to the heap then. */
+struct cotls_scratch {
+    struct cotls_buf *owner;
+    unsigned char *data;
+    size_t size;
+};
+
+/* The bytes data[pos, len). They lie in `scratch`, or on the heap where it is NULL. */
+struct cotls_buf {
+    unsigned char *data;
+    struct cotls_scratch *scratch;
+    size_t pos, len, cap;
+    bool lost; /* there was no memory to keep them */
+};
+
+unsigned char *cotls_buf_room(struct cotls_buf *b, struct cotls_scratch *s, size_t n);
+bool cotls_buf_append(struct cotls_buf *b, const void *data, size_t n);
+void cotls_buf_consume(struct cotls_buf *b, size_t n);
+void cotls_buf_free(struct cotls_buf *b);
+
+static inline size_t cotls_buf_length(const struct cotls_buf *b)
+{
+    return b->len - b->pos;
+}
+
+static inline const unsigned char *cotls_buf_bytes(const struct cotls_buf *b)
+{
+    return b->data + b->pos;
+}
+
+/* ---- core.c: what one Lua state shares ---- */
+
+#define COTLS_RECORD 16384 /* the longest plaintext of one record, RFC 8446 section 5.1 */
+
+struct cotls_state {
+    struct cotls_scratch cipher; /* received, not yet decrypted */
+    struct cotls_scratch plain;  /* decrypted, not yet read */
+    unsigned char cipher_data[17 * 1024];
+    unsigned char plain_data[2 * COTLS_RECORD];
+    unsigned char gather[COTLS_RECORD]; /* short strings of one write, side by side */
+};
+
+struct cotls_state *cotls_state(lua_State *L);
+void cotls_push_threads(lua_State *L);   /* [-0, +1] slot -> coroutine, weak */
+void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler */
+double cotls_now(void);
+int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
+
+/* ---- objects ---- */
+
+struct cotls_ctx {
+    SSL_CTX *ssl_ctx; /* NULL until it is complete */
+    bool server;
+    bool verifies;                     /* a client that checks chain and name */
+    double timeout, handshake_timeout; /* seconds; negative: none */
+    size_t read_limit;
+    const unsigned char *alpn; /* wire format; kept by UV_CTX_ALPN */
+    size_t alpn_len;
+};
+enum { UV_CTX_SCHEDULER = 1, UV_CTX_ALPN, UV_CTX_COUNT = UV_CTX_ALPN };
+
+enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };
+enum cotls_slot_id { SLOT_READ, SLOT_WRITE, SLOT_WHOLE, SLOT_COUNT };
+
+/* What one call of an operation came to. */
+enum cotls_step {
+    STEP_DONE,
+    STEP_WANT_READ,
+    STEP_WANT_WRITE,
+    STEP_END,  /* the peer's close_notify */
+    STEP_SHUT, /* this side's close_notify is sent: no more writing */
+    STEP_FAIL, /* c->ssl_error, c->sys_errno and OpenSSL's queue tell why */
+    STEP_LIMIT
+};
+
+struct cotls_conn;
+struct cotls_slot;
+
+/* An operation: one SSL_* call, and what turns its outcome into results. */
+struct cotls_op {
+    const char *name;
+    enum cotls_slot_id slot;
+    bool handshake;
+    enum cotls_step (*step)(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+    int (*push)(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+    void (*annotate)(lua_State *L, struct cotls_conn *c,
+                     struct cotls_slot *s); /* error on top; may be NULL */
+};
+
+/* An operation under way. */
+struct cotls_slot {
+    const struct cotls_op *op;   /* NULL: free */
+    const struct cotls_op *next; /* what the handshake is done for, or NULL */
+    double deadline;             /* 0: not waited yet */
+    int top;                     /* the caller's arguments */
+    int base;                    /* arguments and results so far; a resume's values come above */
+    int arg;                     /* the argument in work: a string to write, a format to read */
+    size_t offset;               /* write: within it. read: length of what is read so far */
+    size_t scanned;              /* read: bytes known to hold no end of line */
+    size_t written;
+    bool raise;    /* an iterator: errors are raised */
+    bool leftover; /* the connection had failed before this operation began */
+};
+
+/* What the getters tell when the SSL is gone. */
+struct cotls_record;
+
+struct cotls_conn {
+    SSL *ssl; /* NULL: closed */
+    int fd;   /* -1: closed */
+    struct cotls_state *st;
+    struct cotls_ctx *ctx; /* kept by UV_CONTEXT */
+    struct cotls_buf cipher, plain, out;
+    struct cotls_slot slot[SLOT_COUNT];
+    enum cotls_side side;
+    double timeout, handshake_timeout; /* seconds; negative: none */
+    double handshake_start, handshake_deadline, handshake_seconds;
+    size_t read_limit;
+    const unsigned char *alpn; /* a server's own list; kept by UV_OPTIONS */
+    size_t alpn_len;
+    const char *names; /* to verify, each ended by NUL; kept by UV_OPTIONS */
+    size_t names_len;
+    uint64_t bytes_in, bytes_out;
+    struct cotls_record *record;
+    char *verify_subject;
+    long verify_code;
+    int verify_depth;
+    int ssl_error;  /* SSL_get_error of the failure in work */
+    int sys_errno;  /* errno of the last failed recv */
+    int send_errno; /* errno of the failed send: nothing can be sent any more */
+    int alert;      /* the last fatal alert, or -1 */
+    bool alert_sent;
+    bool hold;        /* output is gathered; the driver sends it */
+    bool drained;     /* the last recv was short: the next answers "empty" unasked */
+    bool at_eof;      /* recv said 0 */
+    bool begun;       /* a handshake byte may have been made */
+    bool established; /* the handshake is done */
+    bool ended;       /* the peer's close_notify has come */
+    bool failed;      /* for good; UV_ERROR says why */
+    bool owns;        /* close the transport with the connection */
+    bool owns_fd;     /* the transport is the descriptor itself */
+    bool is_tcp;
+    struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
+};
+enum {
+    UV_CONTEXT = 1,
+    UV_WAITED, /* the scheduler to tell when the fd closes; the same index for sockets */
+    UV_TRANSPORT,
+    UV_OPTIONS,
+    UV_SCHEDULER,
+    UV_ERROR,
+    UV_COUNT = UV_ERROR
+};
+
+/* A TCP socket that is not yet, or never becomes, a connection's. */
+struct cotls_socket {
+    int fd; /* -1: closed */
+    bool is_tcp;
+    struct sockaddr_in6 peer;
+};
+enum { UV_SOCKET_COUNT = UV_WAITED };
+
+/* ---- error.c ---- */
+
+/* Each pushes one error object. */
+void cotls_error_plain(lua_State *L, const char *code, const char *operation, const char *reason);
+void cotls_error_system(lua_State *L, const char *operation, int err);
+void cotls_error_config(lua_State *L, const char *option); /* [-1, +1] the text on top */
+void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step);
+void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
+void cotls_push_verify(lua_State *L, long code, int depth, const char *subject);
+bool cotls_is_error(lua_State *L, int index);
+int cotls_error_new(lua_State *L);
+void cotls_error_open(lua_State *L);
+
+/* ---- drive.c ---- */
+
+int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
+int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
+enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
+enum cotls_step cotls_flush_step(struct cotls_conn *c);
+int cotls_wait(lua_State *L);
+void cotls_release(lua_State *L, int index);
+extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
+
+/* ---- hook.c: what OpenSSL calls ---- */
+
+int cotls_hook_verify(X509_STORE_CTX *store, void *arg);
+void cotls_hook_info(const SSL *ssl, int where, int ret);
+int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
+                    unsigned int inlen, void *arg);
+int cotls_hook_password(char *buf, int size, int rwflag, void *password);
+
+/* ---- bio_fd.c ---- */
+
+BIO *cotls_bio_fd(struct cotls_conn *c);
+int cotls_flush(struct cotls_conn *c); /* 1: all is sent; 0: not now; -1: c->send_errno */
+
+/* ---- connection.c ---- */
+
+struct cotls_conn *cotls_check_conn(lua_State *L);
+void cotls_conn_close(lua_State *L, int index, bool notify);
+int cotls_wrap(lua_State *L);
+void cotls_connection_open(lua_State *L);
+
+/* ---- transfer.c: read, write and shutdown ---- */
+
+extern const luaL_Reg cotls_transfer_methods[];
+
+/* ---- info.c: the getters ---- */
+
+extern const luaL_Reg cotls_info_methods[];
+void cotls_record_keep(struct cotls_conn *c);
+void cotls_record_free(struct cotls_conn *c);
+
+/* ---- context.c, credential.c ---- */
+
+struct cotls_ctx *cotls_check_context(lua_State *L, int index);
+int cotls_context(lua_State *L);
+int cotls_context_scheduler(lua_State *L);
+int cotls_context_role(lua_State *L);
+void cotls_context_open(lua_State *L);
+/* The value on top is a setting; false: refused, the reason is pushed. */
+bool cotls_use_certificates(lua_State *L, SSL_CTX *ctx);
+bool cotls_use_key(lua_State *L, SSL_CTX *ctx);
+bool cotls_use_ca(lua_State *L, SSL_CTX *ctx);
+
+/* ---- socket.c ---- */
+
+extern const luaL_Reg cotls_socket_functions[];
+struct cotls_socket *cotls_test_socket(lua_State *L, int index);
+void cotls_push_address(lua_State *L, const struct sockaddr_in6 *address);
+void cotls_socket_open(lua_State *L);
+
+/* ---- x509.c ---- */
+
+int cotls_make_certificate(lua_State *L);
+
+#endif

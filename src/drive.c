@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT
+ * The driver: the one function that reads SSL_get_error, and the only C file
+ * that waits. An operation is stepped until it is done or fails; what it wants
+ * in between is asked of a scheduler, yielded, or waited for in poll(2).
+ * Nothing is owned across a wait: progress lives in the connection's slot, and
+ * a coroutine that never comes back leaves nothing behind but a slot that the
+ * next operation finds abandoned. */
+#include "cotls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <openssl/err.h>
+#include <poll.h>
+#include <string.h>
+
+/* The outcome of the SSL_* call that returned ret. Nothing may come between the two. */
+enum cotls_step cotls_outcome(struct cotls_conn *c, int ret)
+{
+    if (ret > 0)
+        return STEP_DONE;
+    c->ssl_error = SSL_get_error(c->ssl, ret);
+    switch (c->ssl_error) {
+    case SSL_ERROR_WANT_READ:
+        return STEP_WANT_READ;
+    case SSL_ERROR_WANT_WRITE:
+        return STEP_WANT_WRITE;
+    case SSL_ERROR_ZERO_RETURN:
+        c->ended = true;
+        return STEP_END;
+    default:
+        return STEP_FAIL;
+    }
+}
+
+/* Sends what is encrypted: STEP_DONE when all is gone. */
+enum cotls_step cotls_flush_step(struct cotls_conn *c)
+{
+    int r = cotls_flush(c);
+    if (r >= 0)
+        return r > 0 ? STEP_DONE : STEP_WANT_WRITE;
+    ERR_clear_error();
+    c->ssl_error = SSL_ERROR_SYSCALL;
+    c->sys_errno = c->send_errno;
+    return STEP_FAIL;
+}
+
+/* ---- the scheduler in force ---- */
+
+/* [-0, +1] the connection's, its context's, the module's scheduler, or nil.
+ * The waiter at index 1 is a connection, or a socket with its own (or nil) at index 4. */
+static void push_scheduler(lua_State *L, bool conn)
+{
+    if (!conn) {
+        lua_pushvalue(L, 4);
+    } else if (lua_getiuservalue(L, 1, UV_SCHEDULER) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_getiuservalue(L, 1, UV_CONTEXT);
+        lua_getiuservalue(L, -1, UV_CTX_SCHEDULER);
+        lua_remove(L, -2);
+    }
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        cotls_push_scheduler(L);
+    }
+}
+
+/* Calls release(waiter) of the scheduler that was asked last. The collector
+ * calls this too: what goes wrong in there is nobody's to hear. [-0, +0] */
+void cotls_release(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    if (lua_getiuservalue(L, index, UV_WAITED) == LUA_TTABLE) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, index, UV_WAITED);
+        if (lua_getfield(L, -1, "release") != LUA_TNIL) {
+            lua_pushvalue(L, index);
+            if (lua_pcall(L, 1, 0, 0) == LUA_OK)
+                lua_pushnil(L);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* Remembers whom to tell when the fd closes; the scheduler is on top. [-0, +0] */
+static void note_waited(lua_State *L)
+{
+    lua_getiuservalue(L, 1, UV_WAITED);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!same) {
+        cotls_release(L, 1);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, UV_WAITED);
+    }
+}
+
+/* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes.
+ * After a signal an empty function is called, so that a debug hook (lua's own
+ * Ctrl-C) gets its turn. */
+static int no_op(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+static void block(lua_State *L, int fd, bool write, double deadline)
+{
+    struct pollfd p = {.fd = fd, .events = write ? POLLOUT : POLLIN};
+    for (;;) {
+        double left = deadline - cotls_now();
+        int ms = left >= INT_MAX / 1000 ? -1 : left <= 0 ? 0 : (int)ceil(left * 1000);
+        int r = poll(&p, 1, ms);
+        if (r > 0)
+            return;
+        if (r == 0 && cotls_now() >= deadline) {
+            lua_pushnil(L);
+            lua_pushliteral(L, "timeout");
+            return;
+        }
+        if (r < 0 && errno != EINTR)
+            luaL_error(L, "poll: %s", strerror(errno));
+        lua_pushcfunction(L, no_op);
+        lua_call(L, 0, 0);
+    }
+}
+
+static void push_want(lua_State *L, bool write, double deadline)
+{
+    lua_pushvalue(L, 1);
+    lua_pushstring(L, write ? "write" : "read");
+    if (deadline < HUGE_VAL)
+        lua_pushnumber(L, deadline);
+    else
+        lua_pushnil(L);
+}
+
+/* Waits for the waiter at index 1 to become readable or writable; the values
+ * that end the wait come on top of the stack. May yield: then k goes on. */
+static void suspend(lua_State *L, int fd, bool conn, bool write, double deadline, lua_KContext id,
+                    lua_KFunction k)
+{
+    luaL_checkstack(L, 8, NULL);
+    push_scheduler(L, conn);
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "blocking");
+        if (!lua_toboolean(L, -1) && !lua_isyieldable(L))
+            luaL_error(L, "can't wait here: call it in a coroutine");
+        lua_pop(L, 1);
+        note_waited(L);
+        lua_getfield(L, -1, "wait");
+        lua_remove(L, -2);
+        push_want(L, write, deadline);
+        lua_callk(L, 3, LUA_MULTRET, id, k);
+        return;
+    }
+    lua_pop(L, 1);
+    if (lua_isyieldable(L)) {
+        push_want(L, write, deadline);
+        lua_yieldk(L, 3, id, k);
+    }
+    block(L, fd, write, deadline);
+}
+
+enum verdict { GO_ON, TIMEOUT, CANCELLED, GIVEN };
+
+/* What the values above base say; they are popped, but for why it was
+ * cancelled (text) or a given error object. */
+static enum verdict judge(lua_State *L, int base)
+{
+    if (lua_gettop(L) == base || lua_toboolean(L, base + 1)) {
+        lua_settop(L, base);
+        return GO_ON;
+    }
+    lua_settop(L, base + 2);
+    lua_remove(L, base + 1);
+    if (cotls_is_error(L, -1))
+        return GIVEN;
+    luaL_tolstring(L, -1, NULL);
+    lua_remove(L, -2);
+    if (strcmp(lua_tostring(L, -1), "timeout") != 0)
+        return CANCELLED;
+    lua_pop(L, 1);
+    return TIMEOUT;
+}
+
+/* ---- slots ---- */
+
+/* Is the coroutine at the top in an operation on c: is one of its frames, but
+ * for the operation that asks, a C function whose first argument is c? */
+static bool in_operation(lua_State *L, const struct cotls_conn *c)
+{
+    lua_State *co = lua_tothread(L, -1);
+    lua_Debug ar;
+    for (int level = co == L; co != NULL && lua_getstack(co, level, &ar); level++) {
+        if (!lua_checkstack(co, 2) || !lua_getinfo(co, "S", &ar) || *ar.what != 'C' ||
+            !lua_getlocal(co, &ar, 1))
+            continue;
+        bool found = lua_touserdata(co, -1) == c;
+        lua_pop(co, 1);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+/* An operation whose coroutine is dead, closed or collected holds its slot no longer. */
+static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->op == NULL)
+        return false;
+    cotls_push_threads(L);
+    lua_rawgetp(L, -1, s);
+    bool held_still = in_operation(L, c);
+    lua_pop(L, 2);
+    if (!held_still && s->op->handshake && !c->established && c->begun)
+        cotls_conn_close(L, 1, false);
+    if (!held_still)
+        s->op = NULL;
+    return held_still;
+}
+
+static bool busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+{
+    if (op->slot != SLOT_WHOLE)
+        return held(L, c, &c->slot[op->slot]) || held(L, c, &c->slot[SLOT_WHOLE]);
+    return held(L, c, &c->slot[SLOT_READ]) || held(L, c, &c->slot[SLOT_WRITE]) ||
+           held(L, c, &c->slot[SLOT_WHOLE]);
+}
+
+static void hold(lua_State *L, struct cotls_slot *s)
+{
+    cotls_push_threads(L);
+    lua_pushthread(L);
+    lua_rawsetp(L, -2, s);
+    lua_pop(L, 1);
+}
+
+/* ---- how an operation ends ---- */
+
+/* The error is on top. Returns nil, err; an iterator raises it. */
+static int give_up(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    const struct cotls_op *op = s->next != NULL ? s->next : s->op;
+    bool raise = s->raise;
+    if (op->annotate != NULL)
+        op->annotate(L, c, s);
+    s->op = NULL;
+    if (raise)
+        return lua_error(L);
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static const char *name_of(const struct cotls_slot *s)
+{
+    return s->next != NULL ? s->next->name : s->op->name;
+}
+
+static int fail(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
+                const char *reason)
+{
+    cotls_error_plain(L, code, name_of(s), reason);
+    return give_up(L, c, s);
+}
+
+static int fail_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    return fail(L, c, s, "closed", "the connection is closed");
+}
+
+/* A step that ended or failed. A failed handshake closes; any other failure is
+ * for good, and told again by whatever comes next: but what arrives can still be
+ * read when only sending failed. */
+static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step)
+{
+    if (c->failed)
+        lua_getiuservalue(L, 1, UV_ERROR);
+    else
+        cotls_error_conn(L, c, name_of(s), step);
+    if (s->op->handshake) {
+        cotls_conn_close(L, 1, false);
+    } else if (step == STEP_FAIL && !(s->op->slot == SLOT_WRITE && c->send_errno != 0)) {
+        c->failed = true;
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, UV_ERROR);
+    }
+    return give_up(L, c, s);
+}
+
+static int fail_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    bool whole = s->op->handshake && cotls_now() >= c->handshake_deadline;
+    cotls_error_plain(L, "timeout", name_of(s),
+                      whole ? "the handshake took longer than handshake_timeout" : "timed out");
+    if (whole)
+        cotls_conn_close(L, 1, false);
+    return give_up(L, c, s);
+}
+
+/* The reason, or the given error object, is on top. */
+static int fail_cancelled(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum verdict v)
+{
+    if (v == CANCELLED)
+        cotls_error_plain(L, "cancelled", name_of(s), lua_tostring(L, -1));
+    if (s->op->handshake)
+        cotls_conn_close(L, 1, false);
+    return give_up(L, c, s);
+}
+
+/* ---- stepping ---- */
+
+static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->deadline == 0)
+        s->deadline = c->timeout < 0 ? HUGE_VAL : cotls_now() + c->timeout;
+    if (s->op->handshake && c->handshake_deadline < s->deadline)
+        return c->handshake_deadline;
+    return s->deadline;
+}
+
+/* The handshake is done, for the operation that needed it first. */
+static struct cotls_slot *go_to_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    struct cotls_slot *to = &c->slot[s->next->slot];
+    struct cotls_slot from = *s;
+    s->op = NULL;
+    *to = from;
+    to->op = from.next;
+    to->next = NULL;
+    hold(L, to);
+    return to;
+}
+
+/* Judges the values that ended a wait: true to step again, else *results are on top. */
+static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
+{
+    enum verdict v = judge(L, s->base);
+    if (v == GO_ON)
+        return true;
+    if (c->ssl == NULL)
+        *results = fail_closed(L, c, s);
+    else if (v == TIMEOUT)
+        *results = fail_timeout(L, c, s);
+    else
+        *results = fail_cancelled(L, c, s, v);
+    return false;
+}
+
+static int resumed(lua_State *L, int status, lua_KContext id);
+
+/* Waits for what the step wanted; true to step again, else *results are on top. May yield. */
+static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write, int *results)
+{
+    double deadline = deadline_of(c, s), now = deadline < HUGE_VAL ? cotls_now() : 0;
+    c->drained = false;
+    if (deadline < HUGE_VAL && now >= deadline && (c->timeout != 0 || now >= c->handshake_deadline)) {
+        *results = fail_timeout(L, c, s);
+        return false;
+    }
+    if (c->timeout == 0) {
+        *results = fail(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
+        return false;
+    }
+    s->base = lua_gettop(L);
+    hold(L, s);
+    suspend(L, c->fd, true, write, deadline, s - c->slot, resumed);
+    return woken(L, c, s, results);
+}
+
+/* Steps the operation of a slot until it ends. Stack: 1 the connection, the
+ * arguments, the results so far. May yield. */
+static int proceed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    for (;;) {
+        enum cotls_step step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+        int results;
+        if (c->ssl == NULL)
+            return fail_closed(L, c, s);
+        if (step == STEP_DONE) {
+            const struct cotls_op *op = s->op;
+            if (s->next == NULL) {
+                s->op = NULL;
+                return op->push(L, c, s);
+            }
+            s = go_to_next(L, c, s);
+        } else if (step != STEP_WANT_READ && step != STEP_WANT_WRITE) {
+            return fail_step(L, c, s, step);
+        } else if (!wait_for(L, c, s, step == STEP_WANT_WRITE, &results)) {
+            return results;
+        }
+    }
+}
+
+/* After a yield: the values that ended the wait are above s->base. */
+static int resumed(lua_State *L, int status, lua_KContext id)
+{
+    struct cotls_conn *c = lua_touserdata(L, 1);
+    struct cotls_slot *s = &c->slot[id];
+    int results;
+    (void)status;
+    return woken(L, c, s, &results) ? proceed(L, c, s) : results;
+}
+
+/* Sets up the slot of op; on a connection whose handshake is not done, that of
+ * the handshake with op after it. */
+static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
+                                const struct cotls_slot *init)
+{
+    bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
+    const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
+    struct cotls_slot *s = &c->slot[now->slot];
+    *s = *init;
+    s->op = now;
+    s->next = first ? op : NULL;
+    return s;
+}
+
+static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, bool raise)
+{
+    struct cotls_slot init = {
+        .op = op, .top = lua_gettop(L), .arg = 2, .raise = raise, .leftover = c->failed};
+    struct cotls_slot *s;
+    if (c->ssl != NULL && busy(L, c, op))
+        return fail(L, c, &init, "busy", "another coroutine is at it");
+    if (c->ssl == NULL)
+        return fail_closed(L, c, &init);
+    if (c->failed && op->slot != SLOT_READ) {
+        lua_pushnil(L);
+        lua_getiuservalue(L, 1, UV_ERROR);
+        return 2;
+    }
+    s = claim(c, op, &init);
+    if (s->op->handshake && c->side == SIDE_NONE) {
+        cotls_error_plain(L, "tls", op->name,
+                          "connection type not set: call accept, connect, set_accept_state or "
+                          "set_connect_state first");
+        return give_up(L, c, s);
+    }
+    return proceed(L, c, s);
+}
+
+/* Runs an operation on the connection at index 1; its arguments are all that is above. */
+int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+{
+    return start(L, c, op, false);
+}
+
+/* The same for an iterator, which raises errors. */
+int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+{
+    return start(L, c, op, true);
+}
+
+/* ---- waiting for a socket ---- */
+
+/* The base of core.wait's frame: waiter, want, deadline, scheduler. */
+#define WAIT_TOP 4
+
+static int wait_done(lua_State *L, int status, lua_KContext id)
+{
+    (void)status;
+    (void)id;
+    switch (judge(L, WAIT_TOP)) {
+    case GO_ON:
+        lua_pushboolean(L, 1);
+        return 1;
+    case TIMEOUT:
+        cotls_error_plain(L, "timeout", "wait", "timed out");
+        break;
+    case CANCELLED:
+        cotls_error_plain(L, "cancelled", "wait", lua_tostring(L, -1));
+        break;
+    case GIVEN:
+        break;
+    }
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* core.wait(socket, want, deadline or nil, scheduler or nil) → true, or nil, err */
+int cotls_wait(lua_State *L)
+{
+    const struct cotls_socket *socket = cotls_test_socket(L, 1);
+    luaL_argcheck(L, socket != NULL, 1, "cotls.socket expected");
+    bool write = strcmp(luaL_checkstring(L, 2), "write") == 0;
+    double deadline = luaL_optnumber(L, 3, HUGE_VAL);
+    lua_settop(L, WAIT_TOP);
+    if (socket->fd < 0) {
+        lua_pushnil(L);
+        cotls_error_plain(L, "closed", "wait", "the socket is closed");
+        return 2;
+    }
+    suspend(L, socket->fd, false, write, deadline, 0, wait_done);
+    return wait_done(L, LUA_OK, 0);
+}
