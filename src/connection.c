@@ -141,6 +141,14 @@ static const char *string_option(lua_State *L, const char *name, size_t *n)
     return text;
 }
 
+/* Sets SNI; OpenSSL's macro wants text that it could write to. */
+static void set_server_name(SSL *ssl, const char *name, size_t n)
+{
+    char copy[TLSEXT_MAXLEN_host_name + 1];
+    if (n < sizeof copy)
+        SSL_set_tlsext_host_name(ssl, memcpy(copy, name, n + 1));
+}
+
 /* The per-connection options; the connection is on top. */
 static void set_options(lua_State *L, struct cotls_conn *c)
 {
@@ -150,7 +158,7 @@ static void set_options(lua_State *L, struct cotls_conn *c)
     c->handshake_timeout = number_option(L, "handshake_timeout", c->handshake_timeout);
     c->read_limit = (size_t)number_option(L, "read_limit", (double)c->read_limit);
     if ((text = string_option(L, "server_name", &n)) != NULL)
-        SSL_set_tlsext_host_name(c->ssl, text);
+        set_server_name(c->ssl, text, n);
     c->names = string_option(L, "verify_names", &c->names_len);
     if ((text = string_option(L, "alpn", &n)) != NULL) {
         c->alpn = (const unsigned char *)text;

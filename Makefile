@@ -1,0 +1,218 @@
+# cotls: `make help` lists the verbs. GNU make; nothing here runs pkg-config or
+# Lua while it is read, so that the verbs can first install what is missing.
+
+LUA        ?= lua5.4
+BUILD       = build
+PREFIX     ?= /usr/local
+PKG_CONFIG ?= pkg-config
+CFLAGS     ?= -O2
+WERROR     ?= -Werror
+
+SPEC = spec
+ARGS =
+
+# `make test DEPS=:` trusts that everything is there.
+DEPS ?= LUA="$(LUA)" sh scripts/deps.sh
+
+# `once` evaluates at the first use and remembers, after any installation.
+once = $(eval $(1) := $(2))$($(1))
+
+LUA_PC         ?= $(call once,LUA_PC,$(shell sh scripts/lua_pc.sh $(LUA) 2>/dev/null))
+LUA_VERSION    ?= $(call once,LUA_VERSION,$(shell $(LUA) -e 'io.write(_VERSION:match("%d%.%d"))' 2>/dev/null))
+LUA_CFLAGS     ?= $(call once,LUA_CFLAGS,$(shell $(PKG_CONFIG) --cflags $(LUA_PC) 2>/dev/null))
+OPENSSL_CFLAGS ?= $(call once,OPENSSL_CFLAGS,$(shell $(PKG_CONFIG) --cflags openssl 2>/dev/null))
+OPENSSL_LIBS   ?= $(call once,OPENSSL_LIBS,$(shell $(PKG_CONFIG) --libs openssl 2>/dev/null))
+
+INST_LUADIR ?= $(PREFIX)/share/lua/$(LUA_VERSION)
+INST_LIBDIR ?= $(PREFIX)/lib/lua/$(LUA_VERSION)
+
+ifeq ($(shell uname -s),Darwin)
+LIBFLAG ?= -bundle -undefined dynamic_lookup
+else
+LIBFLAG ?= -shared
+# OpenSSL keeps pointers into the module (BIO methods, callbacks of ex_data) as
+# long as the process lives: closing a Lua state must not unmap it.
+STAY_LOADED = -Wl,-z,nodelete
+endif
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+           -Wcast-qual -Wpointer-arith
+# The level is pinned: what a later OpenSSL deprecates must not break the build.
+DEFINES  = -DOPENSSL_API_COMPAT=30000 -DOPENSSL_NO_DEPRECATED
+COMPILE  = $(CC) -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden $(WARNINGS) $(WERROR) \
+           $(DEFINES) $(CPPFLAGS) $(LUA_CFLAGS) $(OPENSSL_CFLAGS)
+LINK     = $(CC) $(LIBFLAG) $(STAY_LOADED) $(CFLAGS) $(LDFLAGS)
+
+SOURCES = $(wildcard src/*.c)
+OBJECTS = $(SOURCES:src/%.c=$(BUILD)/obj/%.o)
+CORE    = $(BUILD)/cotls/core.so
+MODULES = $(sort $(wildcard lua/cotls/*.lua lua/cotls/*/*.lua))
+
+# The tree's modules come before those of the user's own paths. Lua prefers the
+# versioned variables, so these are taken in and then removed.
+BUILD_DIR = $(if $(filter /%,$(BUILD)),$(BUILD),$(CURDIR)/$(BUILD))
+USER_PATH  := $(or $(LUA_PATH_5_4),$(LUA_PATH))
+USER_CPATH := $(or $(LUA_CPATH_5_4),$(LUA_CPATH))
+TREE_PATH  = $(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;$(CURDIR)/?.lua;$(or $(USER_PATH),;)
+TREE_CPATH = $(BUILD_DIR)/?.so;$(or $(USER_CPATH),;)
+IN_TREE    = env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 LUA_PATH="$(TREE_PATH)" \
+             LUA_CPATH="$(TREE_CPATH)" LUA="$(LUA)"
+BUSTED     = scripts/busted.lua $(ARGS)
+
+# V=1 shows the commands themselves.
+ifeq ($(V),)
+Q    = @
+show = @printf '  %-4s  %s\n' '$(1)' '$(2)'
+endif
+
+.DEFAULT_GOAL = build
+.DELETE_ON_ERROR:
+.PHONY: help build deps test demo bench bench-quick lint format asan valgrind docs rock ci \
+        install uninstall clean specs FORCE
+
+help: ## lists these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo 'Settings: LUA=lua5.4 CC=clang PREFIX=/usr/local DESTDIR= BUILD=build WERROR= V=1 DEPS=:'
+	@echo '          SPEC=spec/some_spec.lua ARGS="--filter=words" (for test, asan, valgrind)'
+
+build: $(CORE) ## builds cotls/core.so in the folder BUILD
+
+$(CORE): $(OBJECTS) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call show,LINK,$@)
+	$(Q)$(LINK) -o $@ $(OBJECTS) $(OPENSSL_LIBS)
+
+$(BUILD)/obj/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call show,CC,$<)
+	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
+
+# Changes only when the commands or the list of sources do: one folder never
+# mixes the objects of two compilers.
+$(BUILD)/flags: FORCE
+ifeq ($(filter command% environment override,$(origin LUA_CFLAGS)),)
+	@sh scripts/lua_pc.sh $(LUA) >/dev/null
+endif
+ifeq ($(filter command% environment override,$(origin OPENSSL_LIBS)),)
+	@$(PKG_CONFIG) --atleast-version=3.0 openssl || { \
+	  echo "cotls: needs OpenSSL 3.0 or later with its headers, pkg-config finds" \
+	       "$$($(PKG_CONFIG) --modversion openssl 2>/dev/null || echo none) (Debian: libssl-dev)" >&2; exit 1; }
+endif
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(COMPILE)' '$(LINK) $(OPENSSL_LIBS)' '$(OBJECTS)' > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+-include $(OBJECTS:.o=.d)
+
+deps: ## installs what any verb needs (Debian), or names it
+	@$(DEPS) build demo test lint asan valgrind docs rock
+
+test: ## runs the specs
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory specs
+
+# The specs with whatever LUA and BUILD say. COTLS_SLOW tells them by how much
+# their time limits are to be stretched.
+specs:
+	@$(IN_TREE) $(LUA) $(BUSTED) $(SPEC)
+
+demo: ## an HTTPS server, its clients, what they negotiated
+	@$(DEPS) build demo
+	@$(MAKE) --no-print-directory build
+	@$(IN_TREE) $(LUA) examples/demo.lua
+
+bench: ## the benchmark against the C server and other Lua modules
+	@$(DEPS) build bench
+	@$(MAKE) --no-print-directory build
+	@$(IN_TREE) $(MAKE) --no-print-directory -C bench run BUILD="$(BUILD_DIR)"
+
+bench-quick: ## a short benchmark that only has to finish
+	@$(DEPS) build bench
+	@$(MAKE) --no-print-directory build
+	@$(IN_TREE) $(MAKE) --no-print-directory -C bench quick BUILD="$(BUILD_DIR)"
+
+C_FILES   = $(wildcard src/*.[ch] bench/*.[ch] scripts/*.[ch])
+LUA_FILES = $(wildcard lua spec examples bench scripts *.rockspec)
+
+lint: ## clang-format and luacheck
+	@$(DEPS) lint
+	clang-format --dry-run -Werror $(C_FILES)
+	luacheck -q --no-color $(LUA_FILES)
+
+format: ## applies clang-format
+	@$(DEPS) lint
+	clang-format -i $(C_FILES)
+
+# The interpreter is not instrumented, so the runtimes are preloaded into it, by
+# a wrapper that the specs also get as LUA: the Lua programs they start are
+# checked too, and openssl, curl and others run untouched (scripts/preload.c).
+# ASAN_OPTIONS=fast_unwind_on_malloc=0 shows who called OpenSSL, at some cost.
+ASAN_CC     ?= gcc
+ASAN_BUILD   = build/asan
+ASAN_LUA     = $(CURDIR)/$(ASAN_BUILD)/lua
+ASAN_CFLAGS  = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+               -fno-sanitize-recover=undefined
+ASAN_PRELOAD = $$($(ASAN_CC) -print-file-name=libasan.so) $$($(ASAN_CC) -print-file-name=libubsan.so)
+
+asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
+	@$(DEPS) build test asan
+	@$(MAKE) --no-print-directory build BUILD=$(ASAN_BUILD) CC=$(ASAN_CC) CFLAGS='$(ASAN_CFLAGS)'
+	@$(ASAN_CC) -shared -fPIC -O1 -o $(ASAN_BUILD)/preload.so scripts/preload.c
+	@sh scripts/wrap_lua.sh "$(LUA)" $(ASAN_PRELOAD) "$(CURDIR)/$(ASAN_BUILD)/preload.so" > $(ASAN_LUA)
+	@chmod +x $(ASAN_LUA)
+	@COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
+	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
+
+# A subset, since valgrind is slow: what allocates, waits and closes.
+VALGRIND_NAMES ?= connection context credential drive error bio_fd bio_stream session x509 gc hook socket
+VALGRIND_SPECS ?= $(wildcard $(VALGRIND_NAMES:%=spec/%_spec.lua))
+VALGRIND       ?= valgrind -q --leak-check=full --show-leak-kinds=definite \
+                  --errors-for-leak-kinds=definite --error-exitcode=9 --num-callers=30 \
+                  --keep-debuginfo=yes --trace-children=no --child-silent-after-fork=yes \
+                  --suppressions="$(CURDIR)/scripts/valgrind.supp"
+
+valgrind: ## a subset of the specs under valgrind
+	@$(DEPS) build test valgrind
+	@test -n "$(strip $(VALGRIND_SPECS))" || { echo 'cotls: no specs for valgrind' >&2; exit 1; }
+	@$(MAKE) --no-print-directory build BUILD=build/valgrind CFLAGS='-O1 -g'
+	@COTLS_SLOW=20 $(MAKE) --no-print-directory valgrind-specs BUILD=build/valgrind
+
+.PHONY: valgrind-specs
+valgrind-specs:
+	@$(IN_TREE) $(VALGRIND) $(LUA) $(BUSTED) $(VALGRIND_SPECS)
+
+docs: ## the HTML reference in docs/reference
+	@$(DEPS) build docs
+	@rm -rf build/docs docs/reference
+	@mkdir -p build/docs docs/reference
+	@$(LUA) scripts/reference.lua lua/cotls/types.lua build/docs
+	@sh scripts/lua_tool.sh $(LUA) ldoc -q --fatalwarnings -c config.ld .
+
+rock: ## proves that luarocks builds and installs the tree
+	@$(DEPS) build demo rock
+	@LUA="$(LUA)" sh scripts/check_rock.sh
+
+ci: ## everything that .ci/run does
+	@.ci/run
+
+install: build ## copies the modules below PREFIX
+	@for file in $(MODULES:lua/%=%); do \
+	  mkdir -p "$(DESTDIR)$(INST_LUADIR)/$$(dirname $$file)" && \
+	  install -m 644 "lua/$$file" "$(DESTDIR)$(INST_LUADIR)/$$file" || exit 1; done
+	@mkdir -p "$(DESTDIR)$(INST_LIBDIR)/cotls"
+	@install -m 755 $(CORE) "$(DESTDIR)$(INST_LIBDIR)/cotls/core.so"
+
+# Folders go only when nothing else is in them.
+uninstall: ## removes what install has put there
+	@cd "$(DESTDIR)$(INST_LUADIR)" 2>/dev/null || exit 0; rm -f $(MODULES:lua/%=%)
+	@rm -f "$(DESTDIR)$(INST_LIBDIR)/cotls/core.so"
+	@for dir in $(sort $(dir $(MODULES:lua/%=%))); do echo "$(INST_LUADIR)/$$dir"; done | sort -r | \
+	  { cat; echo "$(INST_LUADIR)"; dirname "$(INST_LUADIR)"; \
+	    echo "$(INST_LIBDIR)/cotls"; echo "$(INST_LIBDIR)"; dirname "$(INST_LIBDIR)"; } | \
+	  while read -r dir; do rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
+
+clean: ## removes everything that was built
+	rm -rf build docs/reference
+	@if [ -f bench/Makefile ]; then $(MAKE) --no-print-directory -C bench clean; fi

@@ -1,0 +1,141 @@
+#!/bin/sh
+# Sees to it that what some verbs of the Makefile need is there.
+#
+# usage: deps.sh GROUP...      (build demo test lint asan valgrind docs bench rock)
+#
+# On Debian and its kin missing packages are installed, with sudo when not root.
+# Elsewhere, and where neither is possible, the programs and modules themselves
+# are looked for, and only what is really missing is named, and is a failure.
+lua=${LUA:-lua5.4}
+
+say() {
+  echo "cotls: $*" >&2
+}
+
+packages_of() {
+  case $1 in
+    build) echo gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev ;;
+    demo) echo lua-luv curl openssl ;;
+    test) echo lua-busted lua-luv lua-socket curl openssl gnutls-bin ;;
+    lint) echo lua-check clang-format ;;
+    asan) echo gcc ;;
+    valgrind) echo valgrind libc6-dbg ;;
+    docs) echo lua-ldoc ;;
+    bench) echo lua-luv lua-sec lua-socket lua-luaossl lua-cqueues ;;
+    rock) echo luarocks ;;
+    clang) echo clang ;;
+    *)
+      say "deps.sh: no group '$1'"
+      exit 2
+      ;;
+  esac
+}
+
+# Debian package | what proves it | Fedora | Alpine | Arch | Homebrew | rock
+table='
+gcc           | cmd:cc           | gcc                 | build-base        | gcc       | gcc          |
+libc6-dev     | none             |                     |                   |           |              |
+libc6-dbg     | none             |                     |                   |           |              |
+make          | cmd:make         | make                | make              | make      | make         |
+pkg-config    | cmd:pkg-config   | pkgconf-pkg-config  | pkgconf           | pkgconf   | pkgconf      |
+lua5.4        | interpreter      | lua                 | lua5.4            | lua       | lua          |
+liblua5.4-dev | headers          | lua-devel           | lua5.4-dev        | lua       | lua          |
+libssl-dev    | openssl          | openssl-devel       | openssl-dev       | openssl   | openssl@3    |
+curl          | cmd:curl         | curl                | curl              | curl      | curl         |
+openssl       | cmd:openssl      | openssl             | openssl           | openssl   | openssl@3    |
+gnutls-bin    | cmd:gnutls-cli   | gnutls-utils        | gnutls-utils      | gnutls    | gnutls       |
+clang         | cmd:clang        | clang               | clang             | clang     | llvm         |
+clang-format  | cmd:clang-format | clang-tools-extra   | clang-extra-tools | clang     | clang-format |
+valgrind      | cmd:valgrind     | valgrind            | valgrind          | valgrind  |              |
+luarocks      | cmd:luarocks     | luarocks            | luarocks          | luarocks  | luarocks     |
+lua-check     | cmd:luacheck     |                     |                   |           | luacheck     | luacheck
+lua-ldoc      | cmd:ldoc         |                     |                   |           |              | ldoc
+lua-busted    | lua:busted       |                     |                   |           |              | busted
+lua-luv       | lua:luv          |                     |                   |           |              | luv
+lua-socket    | lua:socket       |                     |                   |           |              | luasocket
+lua-sec       | lua:ssl          |                     |                   |           |              | luasec
+lua-luaossl   | lua:openssl.ssl  |                     |                   |           |              | luaossl
+lua-cqueues   | lua:cqueues      |                     |                   |           |              | cqueues
+'
+
+present() {
+  case $1 in
+    cmd:*) command -v "${1#cmd:}" >/dev/null ;;
+    lua:*)
+      "$lua" - "${1#lua:}" 2>/dev/null <<'EOF'
+local name, search = ..., package.searchpath
+os.exit((search(name, package.path) or search(name, package.cpath)) ~= nil)
+EOF
+      ;;
+    interpreter) "$lua" -v >/dev/null 2>&1 ;;
+    headers) sh "$(dirname "$0")/lua_pc.sh" "$lua" >/dev/null 2>&1 ;;
+    openssl) pkg-config --atleast-version=3.0 openssl 2>/dev/null ;;
+    none) true ;;
+  esac
+}
+
+# Names those of the given packages that nothing on this system stands for.
+check() {
+  missing=0
+  for package in $1; do
+    row=$(echo "$table" | grep "^$package ")
+    IFS='|' read -r _ proof fedora alpine arch brew rock <<EOF
+$(echo "$row" | sed 's/ *| */|/g')
+EOF
+    present "$proof" && continue
+    missing=1
+    names="Debian: $package"
+    [ -n "$fedora" ] && names="$names, Fedora: $fedora"
+    [ -n "$alpine" ] && names="$names, Alpine: $alpine"
+    [ -n "$arch" ] && names="$names, Arch: $arch"
+    [ -n "$brew" ] && names="$names, Homebrew: $brew"
+    [ -n "$rock" ] && names="$names, LuaRocks: $rock"
+    say "missing ${proof#*:} ($names)"
+  done
+  return $missing
+}
+
+install() {
+  log=$(mktemp) || exit 1
+  trap 'rm -f "$log"' EXIT
+  say "installing $* (apt-get${as_root:+ with sudo})"
+  # A machine that is offline may still have what it needs in its cache.
+  get update >"$log" 2>&1 || say "apt-get update failed, trying without"
+  if ! get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    say "apt-get failed to install $*"
+    return 1
+  fi
+}
+
+get() {
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+wanted=
+for group in "$@"; do
+  wanted="$wanted $(packages_of "$group")" || exit 2
+done
+wanted=$(printf '%s\n' $wanted | sort -u)
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  check "$wanted"
+  exit
+fi
+
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+  sed -n 's/^installed //p' | sort -u)
+absent=$(printf '%s\n' $wanted | grep -vxF "$installed" | tr '\n' ' ')
+[ -z "${absent# }" ] && exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+  # Without a terminal nobody could type a password.
+  if [ -t 0 ]; then as_root=sudo; else as_root='sudo -n'; fi
+  if ! command -v sudo >/dev/null || ! $as_root true; then
+    check "$absent" && exit 0
+    say "as root: apt-get install --no-install-recommends $absent"
+    exit 1
+  fi
+fi
+install $absent
