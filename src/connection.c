@@ -14,8 +14,19 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char class_key; /* its address: the registry's key of the metatable */
+
+/* luaL_checkudata, but that finding the metatable by an address is cheaper than by name. */
 struct cotls_conn *cotls_check_conn(lua_State *L)
 {
+    struct cotls_conn *c = lua_touserdata(L, 1);
+    if (c != NULL && lua_getmetatable(L, 1)) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
+        bool same = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+        if (same)
+            return c;
+    }
     return luaL_checkudata(L, 1, COTLS_CONNECTION);
 }
 
@@ -166,7 +177,7 @@ static void set_options(lua_State *L, struct cotls_conn *c)
         if (!c->ctx->server)
             SSL_set_alpn_protos(c->ssl, c->alpn, (unsigned)n);
     }
-    lua_getfield(L, WRAP_OPTIONS, "scheduler");
+    c->scheduled = lua_getfield(L, WRAP_OPTIONS, "scheduler") == LUA_TTABLE;
     lua_setiuservalue(L, -2, UV_SCHEDULER);
     lua_pushvalue(L, WRAP_OPTIONS);
     lua_setiuservalue(L, -2, UV_OPTIONS);
@@ -178,7 +189,7 @@ static void set_options(lua_State *L, struct cotls_conn *c)
 /* The SSL with its BIO. false: no memory. */
 static bool make_ssl(struct cotls_conn *c)
 {
-    ERR_clear_error();
+    cotls_clear_errors();
     BIO *bio = cotls_bio_fd(c);
     if (bio == NULL)
         return false;
@@ -249,10 +260,10 @@ static void drain(struct cotls_conn *c)
 /* close_notify, if it can go out at once and the connection is in order. */
 static void notify_peer(struct cotls_conn *c)
 {
-    ERR_clear_error();
+    cotls_clear_errors();
     if (c->established && !c->failed && cotls_flush(c) == 1 && !SSL_in_init(c->ssl))
         SSL_shutdown(c->ssl);
-    ERR_clear_error();
+    cotls_clear_errors();
 }
 
 /* Closes the descriptor, or calls the transport's close. [-0, +0] */
@@ -289,7 +300,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     int fd = c->fd;
     c->fd = -1;
     SSL_free(ssl);
-    ERR_clear_error();
+    cotls_clear_errors();
     cotls_buf_free(&c->cipher);
     cotls_buf_free(&c->plain);
     cotls_buf_free(&c->out);
@@ -360,7 +371,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     (void)L;
     (void)s;
     begin(c);
-    ERR_clear_error();
+    cotls_clear_errors();
     c->hold = true;
     enum cotls_step step = cotls_outcome(c, SSL_do_handshake(c->ssl));
     c->hold = false;
@@ -481,6 +492,8 @@ void cotls_connection_open(lua_State *L)
     };
     cotls_new_class(L, COTLS_CONNECTION, meta, methods);
     luaL_getmetatable(L, COTLS_CONNECTION);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
     lua_getfield(L, -1, "__index");
     luaL_setfuncs(L, cotls_transfer_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);

@@ -152,7 +152,7 @@ static bool set_read_limit(lua_State *L, struct cotls_ctx *x)
 
 static bool set_scheduler(lua_State *L, struct cotls_ctx *x)
 {
-    (void)x;
+    x->scheduled = true;
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, UV_CTX_SCHEDULER);
     return true;
@@ -250,7 +250,7 @@ struct cotls_ctx *cotls_check_context(lua_State *L, int index)
     return x;
 }
 
-/* core.scheduler(context) → its scheduler, or nil */
+/* core.context_scheduler(context) → its scheduler, or nil */
 int cotls_context_scheduler(lua_State *L)
 {
     cotls_check_context(L, 1);
@@ -258,11 +258,20 @@ int cotls_context_scheduler(lua_State *L)
     return 1;
 }
 
-/* core.role(context) → "client" or "server" */
+/* core.context_role(context) → "client" or "server" */
 int cotls_context_role(lua_State *L)
 {
     lua_pushstring(L, cotls_check_context(L, 1)->server ? "server" : "client");
     return 1;
+}
+
+/* core.context_timeouts(context) → timeout, handshake_timeout; negative: none */
+int cotls_context_timeouts(lua_State *L)
+{
+    const struct cotls_ctx *x = cotls_check_context(L, 1);
+    lua_pushnumber(L, x->timeout);
+    lua_pushnumber(L, x->handshake_timeout);
+    return 2;
 }
 
 static int ctx_gc(lua_State *L)

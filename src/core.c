@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * luaopen_cotls_core, and what the objects of one Lua state share: the scratch
- * buffers, the weak table of waiting coroutines, and the face's module table,
- * in which `scheduler` may be set. */
+ * buffers, the weak table of waiting coroutines, and the module's scheduler. */
 #include "cotls.h"
 
 #include <arpa/inet.h>
@@ -9,7 +8,7 @@
 #include <time.h>
 
 /* Registry keys: their addresses. */
-static const char state_key, threads_key, face_key;
+static const char state_key, threads_key, scheduler_key;
 
 struct cotls_state *cotls_state(lua_State *L)
 {
@@ -26,11 +25,7 @@ void cotls_push_threads(lua_State *L)
 
 void cotls_push_scheduler(lua_State *L)
 {
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &face_key) == LUA_TTABLE)
-        lua_getfield(L, -1, "scheduler");
-    else
-        lua_pushnil(L);
-    lua_remove(L, -2);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &scheduler_key);
 }
 
 /* Seconds of the monotonic clock. */
@@ -77,13 +72,20 @@ static int core_is_ip(lua_State *L)
     return 1;
 }
 
-/* core.set_face(module): the table whose `scheduler` the driver asks. */
-static int core_set_face(lua_State *L)
+/* core.set_scheduler(table or nil): the one that is asked where no other is given. */
+static int core_set_scheduler(lua_State *L)
 {
-    luaL_checktype(L, 1, LUA_TTABLE);
+    if (!lua_isnoneornil(L, 1))
+        luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &face_key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &scheduler_key);
     return 0;
+}
+
+static int core_get_scheduler(lua_State *L)
+{
+    cotls_push_scheduler(L);
+    return 1;
 }
 
 /* core.methods(class): its table of methods, for those that are written in Lua. */
@@ -95,8 +97,11 @@ static int core_methods(lua_State *L)
     return 1;
 }
 
+/* Once: connections keep the state's address, and the module may be opened again. */
 static void make_state(lua_State *L)
 {
+    if (cotls_state(L) != NULL)
+        return;
     struct cotls_state *st = lua_newuserdatauv(L, sizeof *st, 0);
     st->cipher = (struct cotls_scratch){NULL, st->cipher_data, sizeof st->cipher_data};
     st->plain = (struct cotls_scratch){NULL, st->plain_data, sizeof st->plain_data};
@@ -112,8 +117,9 @@ static void make_state(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"context", cotls_context},
-    {"scheduler", cotls_context_scheduler},
-    {"role", cotls_context_role},
+    {"context_scheduler", cotls_context_scheduler},
+    {"context_role", cotls_context_role},
+    {"context_timeouts", cotls_context_timeouts},
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
     {"error", cotls_error_new},
@@ -121,7 +127,8 @@ static const luaL_Reg functions[] = {
     {"is_ip", core_is_ip},
     {"now", core_now},
     {"make_certificate", cotls_make_certificate},
-    {"set_face", core_set_face},
+    {"set_scheduler", core_set_scheduler},
+    {"get_scheduler", core_get_scheduler},
     {"methods", core_methods},
     {NULL, NULL},
 };

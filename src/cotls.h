@@ -70,7 +70,7 @@ struct cotls_state {
 
 struct cotls_state *cotls_state(lua_State *L);
 void cotls_push_threads(lua_State *L);   /* [-0, +1] slot -> coroutine, weak */
-void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler */
+void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler, a table or nil */
 double cotls_now(void);
 int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
 
@@ -80,6 +80,7 @@ struct cotls_ctx {
     SSL_CTX *ssl_ctx; /* NULL until it is complete */
     bool server;
     bool verifies;                     /* a client that checks chain and name */
+    bool scheduled;                    /* UV_CTX_SCHEDULER is set */
     double timeout, handshake_timeout; /* seconds; negative: none */
     size_t read_limit;
     const unsigned char *alpn; /* wire format; kept by UV_CTX_ALPN */
@@ -168,6 +169,8 @@ struct cotls_conn {
     bool owns;        /* close the transport with the connection */
     bool owns_fd;     /* the transport is the descriptor itself */
     bool is_tcp;
+    bool scheduled;           /* UV_SCHEDULER is set */
+    const void *waited;       /* the address of what UV_WAITED holds */
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
 };
 enum {
@@ -198,6 +201,7 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
 void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
 void cotls_push_verify(lua_State *L, long code, int depth, const char *subject);
 bool cotls_is_error(lua_State *L, int index);
+void cotls_clear_errors(void);
 int cotls_error_new(lua_State *L);
 void cotls_error_open(lua_State *L);
 
@@ -247,6 +251,7 @@ struct cotls_ctx *cotls_check_context(lua_State *L, int index);
 int cotls_context(lua_State *L);
 int cotls_context_scheduler(lua_State *L);
 int cotls_context_role(lua_State *L);
+int cotls_context_timeouts(lua_State *L);
 void cotls_context_open(lua_State *L);
 /* The value on top is a setting; false: refused, the reason is pushed. */
 bool cotls_use_certificates(lua_State *L, SSL_CTX *ctx);

@@ -39,7 +39,7 @@ enum cotls_step cotls_flush_step(struct cotls_conn *c)
     int r = cotls_flush(c);
     if (r >= 0)
         return r > 0 ? STEP_DONE : STEP_WANT_WRITE;
-    ERR_clear_error();
+    cotls_clear_errors();
     c->ssl_error = SSL_ERROR_SYSCALL;
     c->sys_errno = c->send_errno;
     return STEP_FAIL;
@@ -47,17 +47,20 @@ enum cotls_step cotls_flush_step(struct cotls_conn *c)
 
 /* ---- the scheduler in force ---- */
 
-/* [-0, +1] the connection's, its context's, the module's scheduler, or nil.
- * The waiter at index 1 is a connection, or a socket with its own (or nil) at index 4. */
-static void push_scheduler(lua_State *L, bool conn)
+/* [-0, +1] the connection's, its context's, the module's scheduler, or nil. The
+ * waiter at index 1 is c, or where that is NULL a socket with its own (or nil) at index 4. */
+static void push_scheduler(lua_State *L, const struct cotls_conn *c)
 {
-    if (!conn) {
+    if (c == NULL) {
         lua_pushvalue(L, 4);
-    } else if (lua_getiuservalue(L, 1, UV_SCHEDULER) == LUA_TNIL) {
-        lua_pop(L, 1);
+    } else if (c->scheduled) {
+        lua_getiuservalue(L, 1, UV_SCHEDULER);
+    } else if (c->ctx->scheduled) {
         lua_getiuservalue(L, 1, UV_CONTEXT);
         lua_getiuservalue(L, -1, UV_CTX_SCHEDULER);
         lua_remove(L, -2);
+    } else {
+        lua_pushnil(L);
     }
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
@@ -84,8 +87,10 @@ void cotls_release(lua_State *L, int index)
 }
 
 /* Remembers whom to tell when the fd closes; the scheduler is on top. [-0, +0] */
-static void note_waited(lua_State *L)
+static void note_waited(lua_State *L, struct cotls_conn *c)
 {
+    if (c != NULL && c->waited == lua_topointer(L, -1))
+        return;
     lua_getiuservalue(L, 1, UV_WAITED);
     bool same = lua_rawequal(L, -1, -2);
     lua_pop(L, 1);
@@ -94,6 +99,8 @@ static void note_waited(lua_State *L)
         lua_pushvalue(L, -1);
         lua_setiuservalue(L, 1, UV_WAITED);
     }
+    if (c != NULL)
+        c->waited = lua_topointer(L, -1);
 }
 
 /* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes.
@@ -138,17 +145,17 @@ static void push_want(lua_State *L, bool write, double deadline)
 
 /* Waits for the waiter at index 1 to become readable or writable; the values
  * that end the wait come on top of the stack. May yield: then k goes on. */
-static void suspend(lua_State *L, int fd, bool conn, bool write, double deadline, lua_KContext id,
+static void suspend(lua_State *L, struct cotls_conn *c, int fd, bool write, double deadline, lua_KContext id,
                     lua_KFunction k)
 {
     luaL_checkstack(L, 8, NULL);
-    push_scheduler(L, conn);
+    push_scheduler(L, c);
     if (lua_istable(L, -1)) {
         lua_getfield(L, -1, "blocking");
         if (!lua_toboolean(L, -1) && !lua_isyieldable(L))
             luaL_error(L, "can't wait here: call it in a coroutine");
         lua_pop(L, 1);
-        note_waited(L);
+        note_waited(L, c);
         lua_getfield(L, -1, "wait");
         lua_remove(L, -2);
         push_want(L, write, deadline);
@@ -366,7 +373,7 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
     }
     s->base = lua_gettop(L);
     hold(L, s);
-    suspend(L, c->fd, true, write, deadline, s - c->slot, resumed);
+    suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
     return woken(L, c, s, results);
 }
 
@@ -494,6 +501,6 @@ int cotls_wait(lua_State *L)
         cotls_error_plain(L, "closed", "wait", "the socket is closed");
         return 2;
     }
-    suspend(L, socket->fd, false, write, deadline, 0, wait_done);
+    suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
     return wait_done(L, LUA_OK, 0);
 }

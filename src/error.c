@@ -48,6 +48,13 @@ static const char *const alert_names[256] = {
     [120] = "no_application_protocol",
 };
 
+/* ERR_clear_error(3), which goes through the whole queue even if it is empty. */
+void cotls_clear_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 /* [-0, +0] on the table at the top. */
 static void set_string(lua_State *L, const char *key, const char *value)
 {

@@ -29,7 +29,7 @@ static enum cotls_step fill(struct cotls_conn *c)
     if (c->failed)
         return STEP_FAIL;
     unsigned char *room = cotls_buf_room(&c->plain, &c->st->plain, COTLS_RECORD);
-    ERR_clear_error();
+    cotls_clear_errors();
     if (room == NULL || c->plain.lost) {
         ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
         c->ssl_error = SSL_ERROR_SSL;
@@ -302,7 +302,7 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
         size_t n = next_bytes(L, c, s, &data);
         if (n == 0)
             return STEP_DONE;
-        ERR_clear_error();
+        cotls_clear_errors();
         int r = SSL_write(c->ssl, data, (int)n);
         step = cotls_outcome(c, r);
         if (step != STEP_DONE)
@@ -333,7 +333,7 @@ static void annotate_write(lua_State *L, struct cotls_conn *c, struct cotls_slot
 static enum cotls_step send_shutdown(struct cotls_conn *c)
 {
     if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) == 0) {
-        ERR_clear_error();
+        cotls_clear_errors();
         int r = SSL_shutdown(c->ssl);
         if (r < 0)
             return cotls_outcome(c, r);

@@ -14,8 +14,6 @@ local tls = {
   connect = net.connect,
   listen = net.listen,
 }
-core.set_face(tls)
-
 function tls.context(given)
   local settings, err = options.context(given or {}, "tls.context", 2)
   if not settings then return nil, err end
@@ -26,9 +24,21 @@ local Context = core.methods("cotls.context")
 
 function Context.wrap(ctx, transport, given)
   if given == nil then return core.wrap(ctx, transport) end
-  local settings, err = options.connection(given, core.role(ctx), "wrap", 2)
+  local settings, err = options.connection(given, core.context_role(ctx), "wrap", 2)
   if not settings then return nil, err end
   return core.wrap(ctx, transport, settings)
 end
 
-return tls
+-- tls.scheduler is a property: the driver asks for it at each wait, and a wrong value is told where it is set.
+return setmetatable(tls, {
+  __index = function(_, name)
+    if name == "scheduler" then return core.get_scheduler() end
+  end,
+  __newindex = function(_, name, value)
+    if name ~= "scheduler" then return rawset(tls, name, value) end
+    if value ~= nil and not options.is_scheduler(value) then
+      error("tls.scheduler: a table with a function wait expected, got " .. type(value), 2)
+    end
+    core.set_scheduler(value)
+  end,
+})

@@ -1,51 +1,42 @@
 -- SPDX-License-Identifier: MIT
 -- The embedded loop, on libuv. A waiter (a connection or socket) has one poll handle from its first wait to its
 -- release. It stays armed between waits and is stopped by an event that finds nobody, so that a connection that
--- is read again and again costs no system call for being watched. All deadlines share one timer, by a heap.
+-- is read again and again costs no system call for being watched. All deadlines share one timer.
 
 local uv = require "luv"
 local core = require "cotls.core"
 local net = require "cotls.net"
+local deadlines = require("cotls.deadlines").new()
+
+-- The path of every wait is short of table look-ups.
+local status, coroutine_resume, coroutine_running = coroutine.status, coroutine.resume, coroutine.running
+local yield = coroutine.yield
 
 local luv = {}
 
 local running -- the state of the run under way, or nil
-local on_timer
 
--- ---- deadlines ----
--- A heap of items by `due`; item.at is its place. An item is a waiter's entry, or a sleeper.
--- An entry that is waited for again keeps its place as long as that is not too late.
+-- ---- the timer ----
+-- An item of the deadlines has a function `fire`, which is called with the item when it is due.
 
-local heap, size = {}, 0
 local timer, armed_for
 
-local function place(item, at)
-  heap[at] = item
-  item.at = at
-end
+local arm_timer
 
-local function sift_up(item, at)
-  while at > 1 and heap[at // 2].due > item.due do
-    place(heap[at // 2], at)
-    at = at // 2
+local function on_timer()
+  local now = core.now()
+  armed_for = nil
+  local item = deadlines:first()
+  while item and item.due <= now do
+    deadlines:forget(item)
+    item:fire(now)
+    item = deadlines:first()
   end
-  place(item, at)
+  arm_timer()
 end
 
-local function sift_down(item, at)
-  while true do
-    local child = 2 * at
-    if child > size then break end
-    if child < size and heap[child + 1].due < heap[child].due then child = child + 1 end
-    if heap[child].due >= item.due then break end
-    place(heap[child], at)
-    at = child
-  end
-  place(item, at)
-end
-
-local function arm_timer()
-  local first = heap[1]
+function arm_timer()
+  local first = deadlines:first()
   if not first then
     if armed_for then timer:stop() end
     armed_for = nil
@@ -57,33 +48,16 @@ local function arm_timer()
   end
 end
 
-local function forget(item)
-  local at = item.at
-  if not at then return end
-  item.at = nil
-  local last = heap[size]
-  heap[size] = nil
-  size = size - 1
-  if last ~= item then
-    sift_down(last, at)
-    sift_up(last, last.at)
-  end
-end
-
 local function remember(item, due)
-  if item.at and item.due <= due then return end
-  if item.at then
-    item.due = due
-    sift_up(item, item.at)
-  else
-    item.due = due
-    size = size + 1
-    sift_up(item, size)
-  end
+  deadlines:remember(item, due)
   if item.at == 1 then arm_timer() end
 end
 
 -- ---- coroutines ----
+
+local function stop_loop()
+  if running.looping then uv.stop() end
+end
 
 local function report(err, traceback)
   if running.on_error then
@@ -95,29 +69,30 @@ local function report(err, traceback)
     if type(err) == "string" then err = err .. "\n" .. traceback end
     running.failed, running.failure = true, err
   end
-  if running.looping then uv.stop() end
-end
-
-local function finished(co)
-  if running.tasks[co] then
-    running.tasks[co] = nil
-    running.live = running.live - 1
-    if running.live == 0 and running.looping then uv.stop() end
-  end
+  stop_loop()
 end
 
 -- Resumes a coroutine that waits; one that was closed in the meantime is passed over.
 local function resume(co, ...)
-  if coroutine.status(co) ~= "suspended" then return finished(co) end
-  local ok, err = coroutine.resume(co, ...)
-  if not running then return end
-  if not ok then report(err, debug.traceback(co)) end
-  if coroutine.status(co) == "dead" then finished(co) end
+  if status(co) ~= "suspended" then return end
+  local ok, err = coroutine_resume(co, ...)
+  if not ok and running then report(err, debug.traceback(co)) end
 end
 
--- Resumes a coroutine from the loop, where the caller cannot.
-local function resume_soon(co, ...)
-  remember({ co = co, values = table.pack(...) }, 0)
+-- Closed when a task ends, by whatever way: returning, an error, coroutine.close.
+local task_end = setmetatable({}, {
+  __close = function()
+    local co = coroutine_running()
+    if not (running and running.tasks[co]) then return end
+    running.tasks[co] = nil
+    running.live = running.live - 1
+    if running.live == 0 then stop_loop() end
+  end,
+})
+
+local function task(fn, ...)
+  local _ <close> = task_end
+  fn(...)
 end
 
 local function check_running(who)
@@ -126,11 +101,15 @@ end
 
 -- ---- waiting ----
 
--- Waiter → its entry: { poll, fd, mask = what the handle is armed for, read, write = who waits,
--- read_deadline, write_deadline, more = further waits }.
+-- Waiter → its entry: { poll = the handle, mask = what it is armed for, read, write = who waits, read_deadline,
+-- write_deadline, more = further waits { co, want, deadline }, released }. An entry is an item of the deadlines.
 local entries = setmetatable({}, { __mode = "k" })
 
-local EVENTS = { read = "r", write = "w" }
+local WANTS = { "read", "write" }
+local DEADLINE = { read = "read_deadline", write = "write_deadline" }
+local WANT_OF_EVENT = { r = "read", w = "write" }
+-- Is a handle that is armed for a mask armed for a want?
+local ARMED = { read = { r = true, rw = true }, write = { w = true, rw = true } }
 
 -- What somebody waits for, as a mask: nil, "r", "w" or "rw".
 local function wanted(entry)
@@ -147,35 +126,74 @@ local function arm(entry, mask)
   if mask then assert(entry.poll:start(mask, entry.on_event)) else entry.poll:stop() end
 end
 
--- Those who wait for one of two wants, taken off the entry; at most the two of the common case without a list.
-local function take_more(entry, read, write, list)
-  local rest
-  for _, wait in ipairs(entry.more) do
-    if wait.want == "read" and read or wait.want == "write" and write then
-      list[#list + 1] = wait.co
-    else
-      rest = rest or {}
-      rest[#rest + 1] = wait
+local function note_wait(entry, co, want, deadline)
+  if entry[want] then
+    entry.more = entry.more or {}
+    table.insert(entry.more, { co = co, want = want, deadline = deadline })
+  else
+    entry[want] = co
+    if deadline then entry[DEADLINE[want]] = deadline end
+  end
+end
+
+-- Takes a wait off the entry; was it still there?
+local function take_off(entry, co, want)
+  if entry[want] == co then
+    entry[want], entry[DEADLINE[want]] = nil, nil
+    return true
+  end
+  for i, wait in ipairs(entry.more or {}) do
+    if wait.co == co and wait.want == want then
+      table.remove(entry.more, i)
+      if #entry.more == 0 then entry.more = nil end
+      return true
     end
   end
-  entry.more = rest
-  return list
+  return false
+end
+
+-- The waits as they are now; what is resumed for one may end another.
+local function snapshot(entry)
+  local list = {}
+  for _, want in ipairs(WANTS) do
+    if entry[want] then list[#list + 1] = { co = entry[want], want = want, deadline = entry[DEADLINE[want]] } end
+  end
+  return table.move(entry.more or {}, 1, entry.more and #entry.more or 0, #list + 1, list)
+end
+
+-- Ends a wait that is still there.
+local function end_wait(entry, wait, ...)
+  local there = take_off(entry, wait.co, wait.want)
+  if there then resume(wait.co, ...) end
+  return there
 end
 
 local function wake(entry, read, write)
-  local reader, writer = read and entry.read, write and entry.write
-  local others = entry.more and take_more(entry, read, write, {})
-  if not (reader or writer or others and others[1]) then -- nobody: it would fire for ever
-    arm(entry, wanted(entry))
-    return
+  local ended = false
+  for _, wait in ipairs(snapshot(entry)) do
+    if wait.want == "read" and read or wait.want == "write" and write then
+      ended = end_wait(entry, wait, true) or ended
+    end
   end
-  if reader then entry.read, entry.read_deadline = nil, nil end
-  if writer then entry.write, entry.write_deadline = nil, nil end
-  if reader then resume(reader, true) end
-  if writer then resume(writer, true) end
-  for _, co in ipairs(others or {}) do resume(co, true) end
-  -- an event that is not waited for any more must not hide behind one that is
-  if #entry.mask > 1 and not entry.released then arm(entry, wanted(entry) or entry.mask) end
+  if entry.released then return end
+  if not ended then
+    arm(entry, wanted(entry)) -- for nobody: it would fire for ever
+  elseif entry.mask == "rw" then
+    arm(entry, wanted(entry) or entry.mask) -- else the one that nobody waits for fires beside the other
+  end
+end
+
+-- The waits whose deadline has passed end; the entry comes up again for the others.
+local function expire(entry, now)
+  local due = math.huge
+  for _, wait in ipairs(snapshot(entry)) do
+    if wait.deadline and wait.deadline <= now then
+      end_wait(entry, wait, nil, "timeout")
+    elseif wait.deadline then
+      due = math.min(due, wait.deadline)
+    end
+  end
+  if due < math.huge and not entry.released then remember(entry, due) end
 end
 
 local function new_entry(waiter)
@@ -183,43 +201,25 @@ local function new_entry(waiter)
   if not poll then
     return nil, core.error { code = "system", operation = "wait", reason = ("%s (%s)"):format(reason, name) }
   end
-  local entry = { poll = poll }
+  local entry = { poll = poll, fire = expire }
   function entry.on_event(err, events)
-    if err then return wake(entry, true, true) end
-    if events == "r" then return wake(entry, true, false) end
-    if events == "w" then return wake(entry, false, true) end
-    local hung_up = events:find("[dp]")
-    wake(entry, hung_up or events:find("r", 1, true), hung_up or events:find("w", 1, true))
+    local want = WANT_OF_EVENT[events]
+    local co = want and entry[want]
+    if co and not entry.more and not err then -- the common case
+      entry[want] = nil
+      if entry.due then entry[DEADLINE[want]] = nil end
+      return resume(co, true)
+    end
+    local both = err or events:find("[dp]") -- an error, a peer that is gone
+    wake(entry, both or events:find("r", 1, true), both or events:find("w", 1, true))
   end
   entries[waiter] = entry
   return entry
 end
 
-local function note_wait(entry, co, want, deadline)
-  if entry[want] then
-    entry.more = entry.more or {}
-    table.insert(entry.more, { co = co, want = want, deadline = deadline })
-  else
-    entry[want] = co
-    entry[want == "read" and "read_deadline" or "write_deadline"] = deadline
-  end
-end
-
--- After a wait: one that somebody else ended, by resuming the coroutine, is taken off the entry.
-local function settle(entry, co, want, ...)
-  if entry[want] == co then
-    entry[want], entry[want .. "_deadline"] = nil, nil
-  end
-  for i, wait in ipairs(entry.more or {}) do
-    if wait.co == co then table.remove(entry.more, i) break end
-  end
-  return ...
-end
-
 --- A scheduler's wait: yields until the waiter is readable or writable, or the deadline passes.
 function luv.wait(waiter, want, deadline)
-  local co = coroutine.running()
-  local entry = entries[waiter]
+  local co, entry = coroutine_running(), entries[waiter]
   if not running then error("cotls.luv is not running", 0) end
   if not entry then
     local err
@@ -227,63 +227,32 @@ function luv.wait(waiter, want, deadline)
     if not entry then return nil, err end
   end
   note_wait(entry, co, want, deadline)
-  if not entry.mask or not entry.mask:find(EVENTS[want], 1, true) then arm(entry, wanted(entry)) end
+  if not ARMED[want][entry.mask] then arm(entry, wanted(entry)) end
   if deadline then remember(entry, deadline) end
-  return settle(entry, co, want, coroutine.yield())
+  local go_on, why = yield()
+  if entry[want] == co or entry.more then take_off(entry, co, want) end -- somebody else ended it
+  return go_on, why
+end
+
+local function drop(waiter, entry)
+  entries[waiter] = nil
+  entry.released = true
+  deadlines:forget(entry)
+  if not entry.poll:is_closing() then entry.poll:close() end
+end
+
+-- Fired for a wait whose descriptor is closed.
+local function tell_closed(item)
+  end_wait(item.entry, item.wait, nil, "closed")
 end
 
 --- A scheduler's release: the descriptor is about to close. Who still waits is woken from the loop.
 function luv.release(waiter)
   local entry = entries[waiter]
   if not entry then return end
-  entries[waiter] = nil
-  entry.released = true
-  forget(entry)
-  if not entry.poll:is_closing() then entry.poll:close() end
-  for _, co in ipairs(take_more({ more = {
-    { want = "read", co = entry.read }, { want = "read", co = entry.write }, table.unpack(entry.more or {}),
-  } }, true, true, {})) do
-    resume_soon(co, nil, "closed")
-  end
-end
-
--- The waits of an entry whose deadline has passed end; the entry comes back for the others.
-local function expire(entry, now)
-  local late, due = {}, math.huge
-  for _, want in ipairs { "read", "write" } do
-    local deadline = entry[want .. "_deadline"]
-    if deadline and deadline <= now then
-      late[#late + 1] = entry[want]
-      entry[want], entry[want .. "_deadline"] = nil, nil
-    elseif deadline then
-      due = math.min(due, deadline)
-    end
-  end
-  for i = #(entry.more or {}), 1, -1 do
-    local wait = entry.more[i]
-    if wait.deadline and wait.deadline <= now then
-      late[#late + 1] = table.remove(entry.more, i).co
-    elseif wait.deadline then
-      due = math.min(due, wait.deadline)
-    end
-  end
-  if due < math.huge then remember(entry, due) end
-  for _, co in ipairs(late) do resume(co, nil, "timeout") end
-end
-
-function on_timer()
-  local now = core.now()
-  armed_for = nil
-  while size > 0 and heap[1].due <= now do
-    local item = heap[1]
-    forget(item)
-    if item.values then
-      resume(item.co, table.unpack(item.values, 1, item.values.n))
-    else
-      expire(item, now)
-    end
-  end
-  arm_timer()
+  drop(waiter, entry)
+  if not (entry.read or entry.write or entry.more) then return end
+  for _, wait in ipairs(snapshot(entry)) do remember({ fire = tell_closed, entry = entry, wait = wait }, 0) end
 end
 
 -- ---- the public loop ----
@@ -291,11 +260,17 @@ end
 --- Starts a coroutine; it runs until its first wait.
 function luv.spawn(fn, ...)
   check_running("spawn")
-  local co = coroutine.create(fn)
+  local co = coroutine.create(task)
   running.tasks[co] = true
   running.live = running.live + 1
-  resume(co, ...)
+  resume(co, fn, ...)
   return co
+end
+
+-- Fired for who sleeps or looks up a name, and takes only this for an end.
+local function end_pause(pause)
+  pause.over = true
+  resume(pause.co)
 end
 
 --- Waits.
@@ -304,48 +279,55 @@ function luv.sleep(seconds)
   if type(seconds) ~= "number" or seconds ~= seconds then
     error("cotls.luv.sleep: a number of seconds expected, got " .. type(seconds), 2)
   end
-  local sleeper = { co = coroutine.running(), values = { n = 0 } }
-  remember(sleeper, core.now() + seconds)
-  coroutine.yield()
-  forget(sleeper)
+  local pause = { fire = end_pause, co = coroutine_running() }
+  remember(pause, core.now() + seconds)
+  repeat yield() until pause.over
 end
 
 --- Ends run once the coroutine that calls it waits.
 function luv.stop()
   if running then
     running.stopped = true
-    if running.looping then uv.stop() end
+    stop_loop()
   end
 end
 
+-- What a yield gave, if it is a cancellation: an error object.
+local function cancellation(...)
+  local go_on, why = ...
+  if select("#", ...) == 0 or go_on then return nil end
+  if core.is_error(why) then return why end
+  local code = why == "timeout" and "timeout" or "cancelled"
+  return core.error { code = code, operation = "connect", reason = tostring(why) }
+end
+
+-- Name lookup by libuv: a list, or nil, err.
 local function look_up(host, port, deadline)
-  local co = coroutine.running()
-  local sleeper = deadline and { co = co, values = { n = 2, nil, "timeout" } }
-  local waiting = true
+  local pause = { fire = end_pause, co = coroutine_running() }
   local request = assert(uv.getaddrinfo(host, tostring(port), { socktype = "stream" }, function(err, found)
-    if sleeper then forget(sleeper) end
-    if waiting then resume(co, found, err) end
+    if pause.over then return end
+    pause.found, pause.reason = found, err
+    end_pause(pause)
   end))
-  if sleeper then remember(sleeper, deadline) end
-  local found, err = coroutine.yield()
-  waiting = false
-  if not found then uv.cancel(request) end
-  return found, err
+  if deadline then remember(pause, deadline) end
+  local cancelled
+  repeat cancelled = cancellation(yield()) until pause.over or cancelled
+  pause.over = true
+  deadlines:forget(pause)
+  if pause.found then return pause.found end
+  uv.cancel(request)
+  if cancelled then return nil, cancelled end
+  local code = pause.reason and "system" or "timeout"
+  return nil, core.error { code = code, operation = "connect", reason = ("%s: %s"):format(host, pause.reason or code) }
 end
 
 --- A scheduler's connect: name lookup by libuv, then all addresses in turn.
 function luv.connect(host, port, deadline)
   check_running("connect")
-  local addresses
-  if core.is_ip(host) then
-    addresses = { { address = host, port = port } }
-  else
+  local addresses = { { address = host, port = port } }
+  if not core.is_ip(host) then
     local found, err = look_up(host, port, deadline)
-    if not found then
-      local code = err == "timeout" and "timeout" or "system"
-      return nil, core.error { code = code, operation = "connect", reason = ("%s: %s"):format(host, err) }
-    end
-    addresses = {}
+    if not found then return nil, err end
     for i, one in ipairs(found) do addresses[i] = { address = one.addr, port = port } end
   end
   return net.connect_any(addresses, deadline, luv)
@@ -358,14 +340,14 @@ function luv.listen(host, port)
   return socket, err
 end
 
+-- SIGINT: listeners are closed, and when those who waited for them have been told, the loop stops.
 local function interrupt()
   if running.interrupted then
-    report(core.error { code = "cancelled", operation = "run", reason = "interrupted" }, "")
-    return
+    return report(core.error { code = "cancelled", operation = "run", reason = "interrupted" }, "")
   end
   running.interrupted = true
   for socket in pairs(running.listening) do socket:close() end
-  resume_soon(coroutine.create(luv.stop)) -- after those who waited for the listeners have ended
+  remember({ fire = luv.stop }, 0)
 end
 
 local function watch_interrupt()
@@ -375,7 +357,19 @@ local function watch_interrupt()
   return signal
 end
 
--- The loop until every coroutine has ended, nothing can happen any more, or it is stopped.
+local function begin(settings)
+  running = {
+    live = 0,
+    tasks = setmetatable({}, { __mode = "k" }),
+    listening = setmetatable({}, { __mode = "k" }),
+    on_error = settings.on_error,
+    scheduler = core.get_scheduler(),
+    signal = settings.signals ~= false and watch_interrupt() or nil,
+  }
+  core.set_scheduler(luv)
+end
+
+-- Until every coroutine has ended, nothing can happen any more, or it is stopped.
 local function loop()
   while running.live > 0 and not running.failed and not running.stopped do
     running.looping = true
@@ -385,32 +379,20 @@ local function loop()
   end
 end
 
-local function begin(settings)
-  local tls = require "cotls"
-  running = {
-    live = 0,
-    tasks = setmetatable({}, { __mode = "k" }),
-    listening = setmetatable({}, { __mode = "k" }),
-    on_error = settings.on_error or luv.on_error,
-    scheduler = tls.scheduler,
-    signal = settings.signals ~= false and watch_interrupt() or nil,
-  }
-  tls.scheduler = luv
-end
-
+-- Nothing is kept of coroutines that still wait: they are the collector's.
 local function finish()
   local ended = running
-  require "cotls".scheduler = ended.scheduler
+  core.set_scheduler(ended.scheduler)
   if ended.signal then ended.signal:close() end
-  for _, entry in pairs(entries) do arm(entry, nil) end
-  while size > 0 do forget(heap[size]) end
+  for waiter, entry in pairs(entries) do drop(waiter, entry) end
+  while deadlines:first() do deadlines:forget(deadlines:first()) end
   arm_timer()
   uv.run("nowait") -- the handles that are closing
   running = nil
   return ended
 end
 
---- Runs main(...) and what it spawns to their end.
+--- Runs main(...) and what it spawns to their end. Instead of main: { main = , on_error = , signals = }.
 function luv.run(main, ...)
   local settings = {}
   if running then error("cotls.luv.run: it is running already", 2) end

@@ -105,8 +105,8 @@ local function find_context(given, role, default, who, level)
     if not checked then return nil, err end
     context, err = core.context(checked)
     if not context then return nil, err end
-  elseif core.role(context) ~= role then
-    error(("%s: option 'context': its role is \"%s\""):format(who, core.role(context)), level + 1)
+  elseif core.context_role(context) ~= role then
+    error(("%s: option 'context': its role is \"%s\""):format(who, core.context_role(context)), level + 1)
   end
   return context, connection
 end
@@ -121,14 +121,15 @@ local function shared_context()
 end
 
 local function scheduler_in_force(settings, context)
-  return settings.scheduler or core.scheduler(context) or require "cotls".scheduler
+  return settings.scheduler or core.context_scheduler(context) or core.get_scheduler()
 end
 
---- One deadline over lookup, connect and handshake: the shorter of timeout and handshake_timeout.
-local function deadline_of(settings)
-  local seconds = settings.handshake_timeout or 60
-  if seconds < 0 then seconds = math.huge end
-  local timeout = settings.timeout or -1
+-- One deadline over lookup, connect and handshake: the shorter of timeout and handshake_timeout. A timeout
+-- of 0 ("never wait") is of the operations that come after.
+local function deadline_of(settings, context)
+  local timeout, handshake = core.context_timeouts(context)
+  timeout, handshake = settings.timeout or timeout, settings.handshake_timeout or handshake
+  local seconds = handshake >= 0 and handshake or math.huge
   if timeout > 0 then seconds = math.min(seconds, timeout) end
   if seconds == math.huge then return nil end
   return core.now() + seconds
@@ -142,7 +143,7 @@ function net.connect(host, port, given)
   if connection.server_name == nil then connection.server_name = host:gsub("%%.*", "") end
   local settings, err = options.connection(connection, "client", "tls.connect", 2)
   if not settings then return nil, err end
-  local deadline = deadline_of(settings)
+  local deadline = deadline_of(settings, context)
   local socket
   socket, err = connect_socket(host, port, deadline, scheduler_in_force(settings, context))
   if not socket then return nil, err end
@@ -150,9 +151,11 @@ function net.connect(host, port, given)
   local conn
   conn, err = core.wrap(context, socket, settings)
   if not conn then return nil, err end
+  local polls = (settings.timeout or core.context_timeouts(context)) == 0
+  if polls then conn:settimeout(nil) end
   local ok
   ok, err = conn:connect()
-  if ok then return conn end
+  if ok then return polls and conn:settimeout(0) or conn end
   conn:close()
   return nil, err
 end
@@ -186,7 +189,7 @@ end
 
 --- Another context for the connections to come.
 function Listener:set_context(context)
-  if core.role(context) ~= "server" then error("set_context: the context's role is \"client\"", 2) end
+  if core.context_role(context) ~= "server" then error("set_context: the context's role is \"client\"", 2) end
   self._context = context
   return self
 end
@@ -204,7 +207,7 @@ local function make_room(self)
 end
 
 function Listener:_scheduler()
-  return self._settings.scheduler or core.scheduler(self._context)
+  return self._settings.scheduler or core.context_scheduler(self._context)
 end
 
 -- The next socket; nil when it is closed; nil, err on what a listener cannot go on after.

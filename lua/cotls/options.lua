@@ -51,7 +51,7 @@ local function positive(value)
   return math.type(value) == "integer" and value > 0, "a positive integer"
 end
 
-local function scheduler(value)
+function options.is_scheduler(value)
   return type(value) == "table" and value.wait ~= nil, "a table with a function wait"
 end
 
@@ -69,7 +69,7 @@ local context_types = {
   timeout = seconds,
   handshake_timeout = seconds,
   read_limit = positive,
-  scheduler = scheduler,
+  scheduler = options.is_scheduler,
 }
 
 local connection_types = {
@@ -79,7 +79,7 @@ local connection_types = {
   timeout = seconds,
   handshake_timeout = seconds,
   read_limit = positive,
-  scheduler = scheduler,
+  scheduler = options.is_scheduler,
   transport = kind("string"),
   owns = kind("boolean"),
 }
