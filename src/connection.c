@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -82,6 +83,13 @@ static void try_method(lua_State *L, const char *name)
     }
 }
 
+/* The integer at index as a descriptor, or -1. */
+static int integer_fd(lua_State *L, int index)
+{
+    lua_Integer n = lua_isinteger(L, index) ? lua_tointeger(L, index) : -1;
+    return n >= 0 && n <= INT_MAX ? (int)n : -1;
+}
+
 /* The descriptor of an object with one of these methods; -1 when it has none. [-0, +0] */
 static int method_fd(lua_State *L)
 {
@@ -90,7 +98,7 @@ static int method_fd(lua_State *L)
     for (size_t i = 0; i < sizeof methods / sizeof *methods && fd < 0; i++) {
         lua_pushvalue(L, WRAP_TRANSPORT);
         try_method(L, methods[i]);
-        fd = lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : -1;
+        fd = integer_fd(L, -1);
         lua_pop(L, 1);
     }
     return fd;
@@ -107,10 +115,11 @@ static const char *find_fd(lua_State *L, struct cotls_conn *c, int *fd, struct c
     }
     c->owns_fd = lua_isinteger(L, WRAP_TRANSPORT);
     if (c->owns_fd) {
-        lua_Integer n = lua_tointeger(L, WRAP_TRANSPORT);
-        *fd = n >= 0 && n <= INT32_MAX ? (int)n : -1;
-        return *fd >= 0 ? NULL : "a descriptor must not be negative";
+        *fd = integer_fd(L, WRAP_TRANSPORT);
+        return *fd >= 0 ? NULL : "a descriptor is an integer that is not negative";
     }
+    if (luaL_testudata(L, WRAP_TRANSPORT, COTLS_CONNECTION) != NULL)
+        return "a connection cannot be the transport of another one";
     *fd = method_fd(L);
     return *fd >= 0 ? NULL : "must be a descriptor, or an object whose getfd, fileno or pollfd gives one";
 }

@@ -144,6 +144,7 @@ int luaopen_cotls_core(lua_State *L)
     cotls_socket_open(L);
     luaL_newlib(L, functions);
     luaL_setfuncs(L, cotls_socket_functions, 0);
+    luaL_setfuncs(L, cotls_poller_open(L), 0);
     lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION_STRING));
     lua_setfield(L, -2, "openssl_version");
     lua_pushliteral(L, COTLS_VERSION);

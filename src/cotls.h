@@ -120,6 +120,7 @@ struct cotls_op {
 struct cotls_slot {
     const struct cotls_op *op;   /* NULL: free */
     const struct cotls_op *next; /* what the handshake is done for, or NULL */
+    double timeout;              /* seconds; negative: none */
     double deadline;             /* 0: not waited yet */
     int top;                     /* the caller's arguments */
     int base;                    /* arguments and results so far; a resume's values come above */
@@ -264,6 +265,10 @@ extern const luaL_Reg cotls_socket_functions[];
 struct cotls_socket *cotls_test_socket(lua_State *L, int index);
 void cotls_push_address(lua_State *L, const struct sockaddr_in6 *address);
 void cotls_socket_open(lua_State *L);
+
+/* ---- poller.c ---- */
+
+const luaL_Reg *cotls_poller_open(lua_State *L); /* its functions */
 
 /* ---- x509.c ---- */
 

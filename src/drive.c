@@ -322,7 +322,7 @@ static int fail_cancelled(lua_State *L, struct cotls_conn *c, struct cotls_slot 
 static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->deadline == 0)
-        s->deadline = c->timeout < 0 ? HUGE_VAL : cotls_now() + c->timeout;
+        s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
     if (s->op->handshake && c->handshake_deadline < s->deadline)
         return c->handshake_deadline;
     return s->deadline;
@@ -363,11 +363,11 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
 {
     double deadline = deadline_of(c, s), now = deadline < HUGE_VAL ? cotls_now() : 0;
     c->drained = false;
-    if (deadline < HUGE_VAL && now >= deadline && (c->timeout != 0 || now >= c->handshake_deadline)) {
+    if (deadline < HUGE_VAL && now >= deadline && (s->timeout != 0 || now >= c->handshake_deadline)) {
         *results = fail_timeout(L, c, s);
         return false;
     }
-    if (c->timeout == 0) {
+    if (s->timeout == 0) {
         *results = fail(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
         return false;
     }

@@ -337,14 +337,24 @@ static enum accepted accept_failure(int err)
     return ACCEPT_FAIL;
 }
 
-/* s:accept() → socket; nil, err: "want_read" when nobody is there, "limit" without a free descriptor */
+/* The closed socket at 2, to be used again, or a new one. [-0, +1] */
+static struct cotls_socket *spare_socket(lua_State *L)
+{
+    struct cotls_socket *spare = cotls_test_socket(L, 2);
+    if (spare == NULL || spare->fd >= 0)
+        return new_socket(L);
+    lua_pushvalue(L, 2);
+    return spare;
+}
+
+/* s:accept(spare or nil) → socket; nil, err: "want_read" when nobody is there, "limit" without a free descriptor */
 static int socket_accept(lua_State *L)
 {
     const struct cotls_socket *s = check_socket(L);
     enum accepted failure = ACCEPT_SKIP;
     if (s->fd < 0)
         return fail_closed(L, "accept");
-    struct cotls_socket *new = new_socket(L);
+    struct cotls_socket *new = spare_socket(L);
     while (new->fd < 0 && failure == ACCEPT_SKIP) {
         socklen_t size = sizeof new->peer;
         new->fd = accept_descriptor(s->fd, (struct sockaddr *)&new->peer, &size);

@@ -1,66 +1,83 @@
 -- SPDX-License-Identifier: MIT
--- A heap of items by `due`; item.at is an item's place in it. Knows nothing of clocks.
+-- Items by the moment they are due. Those of one moment share a bucket, so that coming and going costs a table
+-- entry; only the buckets are in a heap. item.bucket is where an item is. Knows nothing of clocks.
 
 local Deadlines = {}
 Deadlines.__index = Deadlines
 
 function Deadlines.new()
-  return setmetatable({ size = 0 }, Deadlines)
+  return setmetatable({ heap = {}, size = 0, buckets = {} }, Deadlines)
 end
 
-local function place(heap, item, at)
-  heap[at] = item
-  item.at = at
-end
-
-local function sift_up(heap, item, at)
-  while at > 1 and heap[at // 2].due > item.due do
-    place(heap, heap[at // 2], at)
+local function push(self, bucket)
+  local heap, at = self.heap, self.size + 1
+  self.size = at
+  while at > 1 and heap[at // 2].due > bucket.due do
+    heap[at] = heap[at // 2]
     at = at // 2
   end
-  place(heap, item, at)
+  heap[at] = bucket
 end
 
-local function sift_down(heap, item, at)
-  local size = heap.size
-  while 2 * at <= size do
+local function pop(self)
+  local heap, size, at = self.heap, self.size, 1
+  local last = heap[size]
+  self.buckets[heap[1].due] = nil
+  heap[size] = nil
+  self.size = size - 1
+  while 2 * at < size do
     local child = 2 * at
-    if child < size and heap[child + 1].due < heap[child].due then child = child + 1 end
-    if heap[child].due >= item.due then break end
-    place(heap, heap[child], at)
+    if child + 1 < size and heap[child + 1].due < heap[child].due then child = child + 1 end
+    if heap[child].due >= last.due then break end
+    heap[at] = heap[child]
     at = child
   end
-  place(heap, item, at)
+  if size > 1 then heap[at] = last end
 end
 
---- The item that is due first, or nil.
+--- The moment that is due first, or nil.
 function Deadlines:first()
-  return self[1]
+  local bucket = self.heap[1]
+  while bucket and bucket.count == 0 do
+    pop(self)
+    bucket = self.heap[1]
+  end
+  return bucket and bucket.due
 end
 
---- Sees to it that an item comes up no later than due. One that comes up earlier anyhow keeps its place.
-function Deadlines:remember(item, due)
-  if not item.at then
-    item.due = due
-    self.size = self.size + 1
-    sift_up(self, item, self.size)
-  elseif due < item.due then
-    item.due = due
-    sift_up(self, item, item.at)
-  end
+--- Takes off one item that is due, or nil.
+function Deadlines:take(now)
+  local due = self:first()
+  if not due or due > now then return nil end
+  local item = next(self.heap[1].items)
+  self:forget(item)
+  return item
 end
 
 function Deadlines:forget(item)
-  local at = item.at
-  if not at then return end
-  item.at = nil
-  local last = self[self.size]
-  self[self.size] = nil
-  self.size = self.size - 1
-  if last ~= item then
-    sift_down(self, last, at)
-    sift_up(self, last, last.at)
+  local bucket = item.bucket
+  if not bucket then return end
+  item.bucket = nil
+  bucket.items[item] = nil
+  bucket.count = bucket.count - 1
+end
+
+--- Sees to it that an item comes up no later than due. One that comes up earlier anyhow stays.
+function Deadlines:remember(item, due)
+  local bucket = item.bucket
+  if bucket then
+    if bucket.due <= due then return end
+    self:forget(item)
   end
+  bucket = self.buckets[due]
+  if not bucket then
+    bucket = { due = due, count = 0, items = {} }
+    self.buckets[due] = bucket
+    push(self, bucket)
+  end
+  item.bucket = bucket
+  bucket.items[item] = true
+  bucket.count = bucket.count + 1
 end
 
 return Deadlines

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- The embedded loop, on libuv. A waiter (a connection or socket) has one poll handle from its first wait to its
--- release. It stays armed between waits and is stopped by an event that finds nobody, so that a connection that
--- is read again and again costs no system call for being watched. All deadlines share one timer.
+-- The embedded loop, on libuv. A waiter (a connection or socket) is watched from its first wait to its release.
+-- It stays armed between waits and is stopped by an event that finds nobody, so that a connection that is read
+-- again and again costs no system call for being watched. All deadlines share one timer.
 
 local uv = require "luv"
 local core = require "cotls.core"
 local net = require "cotls.net"
+local watch = require "cotls.watch"
 local deadlines = require("cotls.deadlines").new()
 
 -- The path of every wait is short of table look-ups.
@@ -26,31 +27,30 @@ local arm_timer
 local function on_timer()
   local now = core.now()
   armed_for = nil
-  local item = deadlines:first()
-  while item and item.due <= now do
-    deadlines:forget(item)
+  local item = deadlines:take(now)
+  while item do
     item:fire(now)
-    item = deadlines:first()
+    item = deadlines:take(now)
   end
   arm_timer()
 end
 
 function arm_timer()
-  local first = deadlines:first()
-  if not first then
+  local due = deadlines:first()
+  if not due then
     if armed_for then timer:stop() end
     armed_for = nil
-  elseif first.due ~= armed_for then
-    armed_for = first.due
+  elseif due ~= armed_for then
+    armed_for = due
     timer = timer or uv.new_timer()
     uv.update_time()
-    timer:start(math.max(0, math.ceil((first.due - core.now()) * 1000)), 0, on_timer)
+    timer:start(math.max(0, math.ceil((due - core.now()) * 1000)), 0, on_timer)
   end
 end
 
 local function remember(item, due)
   deadlines:remember(item, due)
-  if item.at == 1 then arm_timer() end
+  if not armed_for or due < armed_for then arm_timer() end
 end
 
 -- ---- coroutines ----
@@ -101,8 +101,11 @@ end
 
 -- ---- waiting ----
 
--- Waiter → its entry: { poll = the handle, mask = what it is armed for, read, write = who waits, read_deadline,
--- write_deadline, more = further waits { co, want, deadline }, released }. An entry is an item of the deadlines.
+-- The deadlines of waits are rounded up to this: so that those of many connections share a moment.
+local TICK = 1 / 64
+
+-- Waiter → its entry: { fd, mask = what it is armed for, read, write = who waits, read_deadline, write_deadline,
+-- more = further waits { co, want, deadline }, released }. An entry is an item of the deadlines.
 local entries = setmetatable({}, { __mode = "k" })
 
 local WANTS = { "read", "write" }
@@ -113,17 +116,11 @@ local ARMED = { read = { r = true, rw = true }, write = { w = true, rw = true } 
 
 -- What somebody waits for, as a mask: nil, "r", "w" or "rw".
 local function wanted(entry)
-  local read, write = entry.read, entry.write
-  for _, wait in ipairs(entry.more or {}) do
-    if wait.want == "read" then read = true else write = true end
+  local read, write, more = entry.read, entry.write, entry.more
+  for i = 1, more and #more or 0 do
+    if more[i].want == "read" then read = true else write = true end
   end
   return read and (write and "rw" or "r") or write and "w" or nil
-end
-
-local function arm(entry, mask)
-  if mask == entry.mask then return end
-  entry.mask = mask
-  if mask then assert(entry.poll:start(mask, entry.on_event)) else entry.poll:stop() end
 end
 
 local function note_wait(entry, co, want, deadline)
@@ -177,9 +174,9 @@ local function wake(entry, read, write)
   end
   if entry.released then return end
   if not ended then
-    arm(entry, wanted(entry)) -- for nobody: it would fire for ever
+    running.watch.arm(entry, wanted(entry)) -- for nobody: it would fire for ever
   elseif entry.mask == "rw" then
-    arm(entry, wanted(entry) or entry.mask) -- else the one that nobody waits for fires beside the other
+    running.watch.arm(entry, wanted(entry) or entry.mask) -- else the one that nobody waits for fires beside the other
   end
 end
 
@@ -193,28 +190,31 @@ local function expire(entry, now)
       due = math.min(due, wait.deadline)
     end
   end
-  if due < math.huge and not entry.released then remember(entry, due) end
+  if due < math.huge and not entry.released then remember(entry, due // TICK * TICK + TICK) end
 end
 
-local function new_entry(waiter)
-  local poll, reason, name = uv.new_poll(waiter:fileno())
-  if not poll then
-    return nil, core.error { code = "system", operation = "wait", reason = ("%s (%s)"):format(reason, name) }
+local function on_event(entry, events)
+  local want = WANT_OF_EVENT[events]
+  local co = want and entry[want]
+  if co and not entry.more then -- the common case
+    entry[want] = nil
+    entry[DEADLINE[want]] = nil
+    return resume(co, true)
   end
-  local entry = { poll = poll, fire = expire }
-  function entry.on_event(err, events)
-    local want = WANT_OF_EVENT[events]
-    local co = want and entry[want]
-    if co and not entry.more and not err then -- the common case
-      entry[want] = nil
-      if entry.due then entry[DEADLINE[want]] = nil end
-      return resume(co, true)
-    end
-    local both = err or events:find("[dp]") -- an error, a peer that is gone
-    wake(entry, both or events:find("r", 1, true), both or events:find("w", 1, true))
-  end
-  entries[waiter] = entry
-  return entry
+  wake(entry, events ~= "w", events ~= "r")
+end
+
+-- After a wait: one that somebody else ended, by resuming the coroutine, is still on the entry.
+local function settle(entry, co, want, ...)
+  if entry[want] == co or entry.more then take_off(entry, co, want) end
+  return ...
+end
+
+-- A wait without a deadline on an entry that is among the deadlines, for one that has passed.
+local function forget_deadline(entry)
+  if entry.read_deadline or entry.write_deadline or entry.more then return end
+  deadlines:forget(entry)
+  if not deadlines:first() then arm_timer() end
 end
 
 --- A scheduler's wait: yields until the waiter is readable or writable, or the deadline passes.
@@ -222,23 +222,30 @@ function luv.wait(waiter, want, deadline)
   local co, entry = coroutine_running(), entries[waiter]
   if not running then error("cotls.luv is not running", 0) end
   if not entry then
-    local err
-    entry, err = new_entry(waiter)
-    if not entry then return nil, err end
+    entry = { fd = waiter:fileno(), fire = expire }
+    entries[waiter] = entry
   end
   note_wait(entry, co, want, deadline)
-  if not ARMED[want][entry.mask] then arm(entry, wanted(entry)) end
-  if deadline then remember(entry, deadline) end
-  local go_on, why = yield()
-  if entry[want] == co or entry.more then take_off(entry, co, want) end -- somebody else ended it
-  return go_on, why
+  if not ARMED[want][entry.mask] then
+    local ok, reason = running.watch.arm(entry, wanted(entry))
+    if not ok then
+      take_off(entry, co, want)
+      return nil, core.error { code = "system", operation = "wait", reason = reason }
+    end
+  end
+  if deadline then
+    remember(entry, deadline // TICK * TICK + TICK)
+  elseif entry.bucket then
+    forget_deadline(entry)
+  end
+  return settle(entry, co, want, yield())
 end
 
 local function drop(waiter, entry)
   entries[waiter] = nil
   entry.released = true
   deadlines:forget(entry)
-  if not entry.poll:is_closing() then entry.poll:close() end
+  if running then running.watch.remove(entry) end
 end
 
 -- Fired for a wait whose descriptor is closed.
@@ -260,6 +267,7 @@ end
 --- Starts a coroutine; it runs until its first wait.
 function luv.spawn(fn, ...)
   check_running("spawn")
+  if type(fn) ~= "function" then error("cotls.luv.spawn: a function expected, got " .. type(fn), 2) end
   local co = coroutine.create(task)
   running.tasks[co] = true
   running.live = running.live + 1
@@ -364,6 +372,7 @@ local function begin(settings)
     listening = setmetatable({}, { __mode = "k" }),
     on_error = settings.on_error,
     scheduler = core.get_scheduler(),
+    watch = watch.new(on_event),
     signal = settings.signals ~= false and watch_interrupt() or nil,
   }
   core.set_scheduler(luv)
@@ -385,8 +394,9 @@ local function finish()
   core.set_scheduler(ended.scheduler)
   if ended.signal then ended.signal:close() end
   for waiter, entry in pairs(entries) do drop(waiter, entry) end
-  while deadlines:first() do deadlines:forget(deadlines:first()) end
+  while deadlines:take(math.huge) do end
   arm_timer()
+  ended.watch.close()
   uv.run("nowait") -- the handles that are closing
   running = nil
   return ended

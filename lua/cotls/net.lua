@@ -194,12 +194,12 @@ function Listener:set_context(context)
   return self
 end
 
--- Out of descriptors: the collector may have some; else a moment's rest. A listening socket is never
--- writable, so this wait ends by its deadline under every scheduler.
+-- Out of descriptors: the collector may have some; if it had none the last time, a moment's rest. A listening
+-- socket is never writable, so this wait ends by its deadline under every scheduler.
 local function make_room(self)
-  if not self._collected then
-    self._collected = true
-    collectgarbage()
+  collectgarbage()
+  if not self._full then
+    self._full = true
     return true
   end
   local ok, err = core.wait(self._socket, "write", core.now() + RESPITE, self:_scheduler())
@@ -213,9 +213,9 @@ end
 -- The next socket; nil when it is closed; nil, err on what a listener cannot go on after.
 local function next_socket(self)
   while true do
-    local socket, err = self._socket:accept()
+    local socket, err = self._socket:accept(self._spare)
     if socket then
-      self._collected = false
+      self._full, self._spare = false, socket -- whose descriptor the connection takes
       return socket
     end
     local ok = false

@@ -52,7 +52,7 @@ local function positive(value)
 end
 
 function options.is_scheduler(value)
-  return type(value) == "table" and value.wait ~= nil, "a table with a function wait"
+  return type(value) == "table" and type(value.wait) == "function", "a table with a function wait"
 end
 
 local context_types = {

@@ -1,0 +1,59 @@
+-- SPDX-License-Identifier: MIT
+--
+-- The benchmark's server on cotls over its luv loop. README.md tells the wire protocol.
+-- Called as: server_cotls.lua certificate key
+
+local have, tls = pcall(require, "cotls")
+local have_luv, luv = pcall(require, "cotls.luv")
+if not (have and have_luv) then
+  io.stderr:write(tostring(have and luv or tls):match("[^\n]*"), "\n")
+  os.exit(77)
+end
+
+local certificate, key = ...
+local block = ("b"):rep(16384)
+
+local function collect(conn)
+  collectgarbage()
+  collectgarbage()
+  return conn:write("g")
+end
+
+local function bulk(conn, command)
+  for _ = 1, tonumber(command:match("%d+")) do
+    if not conn:write(block) then return nil end
+  end
+  return conn
+end
+
+local function echo(conn, data)
+  while data and conn:write(data) do data = conn:recv(16384) end
+end
+
+local function serve(conn)
+  if not conn:accept() then return end
+  local data = conn:recv(16384)
+  while data do
+    local kind = data:sub(1, 1)
+    local done
+    if kind == "G" then
+      done = collect(conn)
+    elseif kind == "B" then
+      done = bulk(conn, data)
+    else
+      echo(conn, data)
+    end
+    if not done then break end
+    data = conn:recv(16384)
+  end
+  conn:close()
+end
+
+local context = assert(tls.context { role = "server", certificate = certificate, key = key })
+
+assert(luv.run(function()
+  local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
+  print(listener:port())
+  io.stdout:flush()
+  for conn in listener do luv.spawn(serve, conn) end
+end))
