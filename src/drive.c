@@ -428,8 +428,9 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
 static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, bool raise)
 {
     struct cotls_slot init = {
-        .op = op, .top = lua_gettop(L), .arg = 2, .raise = raise, .leftover = c->failed};
+        .op = op, .timeout = c->timeout, .top = lua_gettop(L), .arg = 2, .raise = raise};
     struct cotls_slot *s;
+    init.leftover = c->failed;
     if (c->ssl != NULL && busy(L, c, op))
         return fail(L, c, &init, "busy", "another coroutine is at it");
     if (c->ssl == NULL)
