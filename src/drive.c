@@ -278,6 +278,12 @@ static int fail_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return fail(L, c, s, "closed", "the connection is closed");
 }
 
+/* Did only sending fail? What arrives can still be read then. */
+static bool only_sending(const struct cotls_conn *c, const struct cotls_slot *s)
+{
+    return s->op->slot != SLOT_READ && c->send_errno != 0 && c->ssl_error == SSL_ERROR_SYSCALL;
+}
+
 /* A step that ended or failed. A failed handshake closes; any other failure is
  * for good, and told again by whatever comes next: but what arrives can still be
  * read when only sending failed. */
@@ -289,7 +295,7 @@ static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
         cotls_error_conn(L, c, name_of(s), step);
     if (s->op->handshake) {
         cotls_conn_close(L, 1, false);
-    } else if (step == STEP_FAIL && !(s->op->slot == SLOT_WRITE && c->send_errno != 0)) {
+    } else if (step == STEP_FAIL && !only_sending(c, s)) {
         c->failed = true;
         lua_pushvalue(L, -1);
         lua_setiuservalue(L, 1, UV_ERROR);
@@ -362,7 +368,10 @@ static int resumed(lua_State *L, int status, lua_KContext id);
 static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write, int *results)
 {
     double deadline = deadline_of(c, s), now = deadline < HUGE_VAL ? cotls_now() : 0;
+    bool drained = c->drained;
     c->drained = false;
+    if (s->timeout == 0 && drained) /* "empty" was a guess: nothing may be there before it is said so */
+        return true;
     if (deadline < HUGE_VAL && now >= deadline && (s->timeout != 0 || now >= c->handshake_deadline)) {
         *results = fail_timeout(L, c, s);
         return false;

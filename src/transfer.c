@@ -141,7 +141,7 @@ struct numeral {
     struct view v;
     size_t at, count;
     char text[NUMERAL_MAX + 1];
-    bool dry;
+    bool dry, too_long;
 };
 
 /* The byte at hand, 0 at the end. */
@@ -155,12 +155,10 @@ static int look(struct numeral *m)
 
 static bool take(struct numeral *m)
 {
-    bool fits = m->count < NUMERAL_MAX;
-    if (fits)
+    m->too_long = m->count == NUMERAL_MAX;
+    if (!m->too_long)
         m->text[m->count++] = m->v.p[m->at++];
-    else
-        m->text[0] = '\0'; /* too long: no numeral */
-    return fits;
+    return !m->too_long;
 }
 
 static bool take_one(struct numeral *m, const char *set)
@@ -193,10 +191,9 @@ static ptrdiff_t format_number(lua_State *L, struct view v)
         take_digits(&m, false);
     }
     look(&m);
-    if (m.dry && !v.last && m.count < NUMERAL_MAX)
+    if (m.dry && !v.last && !m.too_long)
         return -1;
-    if (m.count < NUMERAL_MAX)
-        m.text[m.count] = '\0';
+    m.text[m.too_long ? 0 : m.count] = '\0';
     if (lua_stringtonumber(L, m.text) == 0)
         lua_pushnil(L);
     return (ptrdiff_t)m.at;
