@@ -22,6 +22,8 @@ local running -- the state of the run under way, or nil
 
 local timer, armed_for
 
+local FAR = 2 ^ 31 -- milliseconds: what is further off is looked at again then
+
 local arm_timer
 
 local function on_timer()
@@ -44,7 +46,8 @@ function arm_timer()
     armed_for = due
     timer = timer or uv.new_timer()
     uv.update_time()
-    timer:start(math.max(0, math.ceil((due - core.now()) * 1000)), 0, on_timer)
+    local ms = math.ceil(math.min((due - core.now()) * 1000, FAR))
+    timer:start(math.max(0, ms), 0, on_timer)
   end
 end
 
@@ -76,10 +79,12 @@ end
 local function resume(co, ...)
   if status(co) ~= "suspended" then return end
   local ok, err = coroutine_resume(co, ...)
-  if not ok and running then report(err, debug.traceback(co)) end
+  if ok then return end
+  if running then report(err, debug.traceback(co)) end
+  coroutine.close(co) -- its to-be-closed variables
 end
 
--- Closed when a task ends, by whatever way: returning, an error, coroutine.close.
+-- Closed when a task ends, by returning or by coroutine.close.
 local task_end = setmetatable({}, {
   __close = function()
     local co = coroutine_running()
