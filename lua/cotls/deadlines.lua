@@ -45,13 +45,23 @@ function Deadlines:first()
   return bucket and bucket.due
 end
 
---- Takes off one item that is due, or nil.
-function Deadlines:take(now)
+--- Takes off all items that are due and calls item:fire(now) of each; that may take off and add others.
+function Deadlines:fire(now)
   local due = self:first()
-  if not due or due > now then return nil end
-  local item = next(self.heap[1].items)
-  self:forget(item)
-  return item
+  while due and due <= now do
+    local bucket = self.heap[1]
+    pop(self)
+    for item in pairs(bucket.items) do
+      self:forget(item)
+      item:fire(now)
+    end
+    due = self:first()
+  end
+end
+
+--- Forgets everything.
+function Deadlines:clear()
+  self.heap, self.size, self.buckets = {}, 0, {}
 end
 
 function Deadlines:forget(item)

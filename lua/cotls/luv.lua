@@ -27,13 +27,8 @@ local FAR = 2 ^ 31 -- milliseconds: what is further off is looked at again then
 local arm_timer
 
 local function on_timer()
-  local now = core.now()
   armed_for = nil
-  local item = deadlines:take(now)
-  while item do
-    item:fire(now)
-    item = deadlines:take(now)
-  end
+  deadlines:fire(core.now())
   arm_timer()
 end
 
@@ -399,7 +394,7 @@ local function finish()
   core.set_scheduler(ended.scheduler)
   if ended.signal then ended.signal:close() end
   for waiter, entry in pairs(entries) do drop(waiter, entry) end
-  while deadlines:take(math.huge) do end
+  deadlines:clear()
   arm_timer()
   ended.watch.close()
   uv.run("nowait") -- the handles that are closing
