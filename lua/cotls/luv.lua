@@ -110,7 +110,6 @@ local entries = setmetatable({}, { __mode = "k" })
 
 local WANTS = { "read", "write" }
 local DEADLINE = { read = "read_deadline", write = "write_deadline" }
-local WANT_OF_EVENT = { r = "read", w = "write" }
 -- Is a handle that is armed for a mask armed for a want?
 local ARMED = { read = { r = true, rw = true }, write = { w = true, rw = true } }
 
@@ -123,14 +122,10 @@ local function wanted(entry)
   return read and (write and "rw" or "r") or write and "w" or nil
 end
 
-local function note_wait(entry, co, want, deadline)
-  if entry[want] then
-    entry.more = entry.more or {}
-    table.insert(entry.more, { co = co, want = want, deadline = deadline })
-  else
-    entry[want] = co
-    if deadline then entry[DEADLINE[want]] = deadline end
-  end
+-- A second wait for the same want.
+local function note_more(entry, co, want, deadline)
+  entry.more = entry.more or {}
+  table.insert(entry.more, { co = co, want = want, deadline = deadline })
 end
 
 -- Takes a wait off the entry; was it still there?
@@ -194,12 +189,15 @@ local function expire(entry, now)
 end
 
 local function on_event(entry, events)
-  local want = WANT_OF_EVENT[events]
-  local co = want and entry[want]
-  if co and not entry.more then -- the common case
-    entry[want] = nil
-    entry[DEADLINE[want]] = nil
-    return resume(co, true)
+  local reader = entry.read
+  if reader and events == "r" and not entry.more then -- the common cases
+    entry.read, entry.read_deadline = nil, nil
+    return resume(reader, true)
+  end
+  local writer = entry.write
+  if writer and events == "w" and not entry.more then
+    entry.write, entry.write_deadline = nil, nil
+    return resume(writer, true)
   end
   wake(entry, events ~= "w", events ~= "r")
 end
@@ -225,7 +223,11 @@ function luv.wait(waiter, want, deadline)
     entry = { fd = waiter:fileno(), fire = expire }
     entries[waiter] = entry
   end
-  note_wait(entry, co, want, deadline)
+  if entry[want] then
+    note_more(entry, co, want, deadline)
+  else
+    entry[want], entry[DEADLINE[want]] = co, deadline
+  end
   if not ARMED[want][entry.mask] then
     local ok, reason = running.watch.arm(entry, wanted(entry))
     if not ok then
@@ -234,7 +236,8 @@ function luv.wait(waiter, want, deadline)
     end
   end
   if deadline then
-    remember(entry, deadline // TICK * TICK + TICK)
+    local due, bucket = deadline // TICK * TICK + TICK, entry.bucket
+    if not bucket or bucket.due > due then remember(entry, due) end
   elseif entry.bucket then
     forget_deadline(entry)
   end

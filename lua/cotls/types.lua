@@ -1,0 +1,493 @@
+---@meta cotls
+-- SPDX-License-Identifier: MIT
+-- The whole face, for editors (LuaLS) and, through scripts/reference.lua, for the HTML reference. It is never run:
+-- a spec compares it with what the modules export.
+
+-- ---- names of values ----
+
+---What was wrong, for programs; `reason` and `tostring(err)` are for people.
+---@alias cotls.ErrorCode
+---| '"closed"' # this side has closed the connection, or the peer has where more was needed
+---| '"truncated"' # the stream ended without close_notify: somebody may have cut it
+---| '"timeout"' # the deadline has passed; all but a handshake that used up `handshake_timeout` may be tried again
+---| '"want_read"' # with a timeout of 0: it would have to wait until the peer sends
+---| '"want_write"' # with a timeout of 0: it would have to wait until the peer reads
+---| '"busy"' # another coroutine is at the same thing
+---| '"cancelled"' # who resumed the coroutine said so, for `reason`
+---| '"limit"' # a line longer than `read_limit`, or more than 64 KiB on their way at a shutdown
+---| '"verify"' # the peer's certificate is not good: `verify` says why
+---| '"alert"' # the peer has refused: `alert` says why
+---| '"tls"' # OpenSSL has failed: `reason` and `queue` say how
+---| '"system"' # the system has failed: `errno`
+---| '"hook"' # a function that was asked has failed: `cause`
+---| '"config"' # an option's value, or a file, is refused: `reason` begins with the option's name
+
+---A certificate or key: PEM text (told by its BEGIN line), DER (a string that is one whole SEQUENCE), or a path (any
+---other string). Outright: `{ file = path }` or `{ data = bytes }`.
+---@alias cotls.File string|{ file: string }|{ data: string }
+
+---A version of the protocol, as `"1.3"` or `"TLSv1.3"`.
+---@alias cotls.Version
+---| '"1.0"' # RFC 2246; OpenSSL 3 refuses it at its default security level
+---| '"1.1"' # RFC 4346; as 1.0
+---| '"1.2"' # RFC 5246
+---| '"1.3"' # RFC 8446
+
+---What can be waited for.
+---@alias cotls.Want
+---| '"read"' # the descriptor is readable
+---| '"write"' # the descriptor is writable
+
+---How much to read, as in Lua's `file:read`; the form with a star in front (`"*l"`) is taken too.
+---@alias cotls.Format
+---| integer # so many bytes, fewer only at the end; 0: an empty string while there is more
+---| '"l"' # a line without its end (the default)
+---| '"L"' # a line with its end
+---| '"a"' # all up to the peer's close_notify; an empty string at the end
+---| '"n"' # a number in Lua's notation
+
+---A connected stream socket: a descriptor (then the connection's own), or an object whose `getfd`, `fileno` or
+---`pollfd` gives one (it is kept alive, and its `close` is called by the connection's). It becomes non-blocking.
+---@alias cotls.Transport integer|table|userdata
+
+---What a scheduler is asked to wait for: a connection, or a socket on its way to be one. `waiter:fileno()` is its
+---descriptor.
+---@alias cotls.Waiter cotls.Connection|userdata
+
+-- ---- the module ----
+
+---Coroutine TLS over OpenSSL: `local tls = require "cotls"`.
+---
+---Each operation is written as if it blocked, and waits in its own coroutine. Failures return `nil, err` with a
+---`cotls.Error`; wrong types and unknown options raise. Strings are bytes, times are seconds.
+---@class cotls
+---@field version string The version of cotls.
+---@field openssl_version string The version of OpenSSL that runs, as `"3.0.19"`.
+---@field scheduler? cotls.Scheduler Who is asked to wait, unless a connection or its context has its own. May be set.
+---  Without one an operation yields where it can, and blocks in poll(2) where it can't.
+local tls = {}
+
+---Makes a context: what connections have in common. It never changes afterwards.
+---
+---A context for clients verifies chain and name against the system's CAs. TLS 1.2 is the least version, compression
+---and renegotiation are off, and a session of one context never resumes under another. See SSL_CTX_new(3).
+---@param options? cotls.ContextOptions A client's without one.
+---@return cotls.Context? context
+---@return cotls.Error? err `"config"`: an option or a file is refused.
+function tls.context(options) end
+
+---Connects and shakes hands: name lookup, TCP, TLS. The `server_name` is the host unless given, and all addresses of a
+---name are tried in turn. One deadline, the shorter of `timeout` and `handshake_timeout`, is over all of it.
+---
+---Without context options one shared default context serves all calls. See SSL_connect(3).
+---@param host string A name or an IP address.
+---@param port integer From 1 to 65535.
+---@param options? cotls.ConnectOptions
+---@return cotls.Connection? conn
+---@return cotls.Error? err `"system"`, `"verify"`, `"alert"`, `"timeout"`, `"truncated"`, `"tls"`, `"config"`.
+function tls.connect(host, port, options) end
+
+---Listens. `for conn in listener do` gives connections that have not shaken hands yet: do that, by `conn:accept()`, in
+---a coroutine of their own, lest a slow client holds up the others.
+---@param host string A name or an IP address to listen on; `"*"`: all addresses of the machine.
+---@param port integer From 0 to 65535; 0: any that is free, see `Listener:port`.
+---@param options cotls.ListenOptions
+---@return cotls.Listener? listener
+---@return cotls.Error? err `"system"`: the address is taken or not the machine's; `"config"`.
+function tls.listen(host, port, options) end
+
+---Makes a key and a certificate, for development and tests. It serves servers and clients alike.
+---
+---A version 3 certificate with a random serial number, valid from five minutes ago. See RFC 5280.
+---@param options cotls.CertificateOptions
+---@return cotls.Certificate? certificate
+---@return cotls.Error? err `"config"`: an option is refused.
+function tls.make_certificate(options) end
+
+---The clock that deadlines are on: seconds of the monotonic clock, see clock_gettime(2).
+---@return number seconds
+function tls.now() end
+
+---Is the value an error object of cotls?
+---@param value any
+---@return boolean
+function tls.is_error(value) end
+
+-- ---- options ----
+
+---Options of `tls.context`. An unknown name raises, and so does a value of the wrong type.
+---@class cotls.ContextOptions
+---@field role? "client"|"server" The side that connections take. Default: client.
+---@field certificate? cotls.File|cotls.File[] The certificate, and behind it the chain to the CA. A server needs one.
+---@field key? cotls.File The private key. Default: the one in `certificate`.
+---@field password? string|fun(file: string): string? Of an encrypted key. The function gets the file's name, and is
+---  asked only if the key may be encrypted. Without one such a key is refused; nobody is asked at the terminal.
+---@field ca? cotls.File|cotls.File[] Whom to trust: files, or directories by hash (see openssl-rehash(1)). Default for
+---  clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that verify need it.
+---@field insecure? boolean A client that verifies nothing. Default: false.
+---@field verify_client? "none"|"optional"|"require" Does a server ask clients for a certificate, and must there be one?
+---  One that is given must be good. Default: none. See SSL_CTX_set_verify(3).
+---@field min_version? cotls.Version|number The least version. Default: 1.2.
+---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
+---@field alpn? string[] Protocols for RFC 7301, the preferred first. On a server its own order decides, and a client
+---  that offers none of them is refused.
+---@field timeout? number|false Seconds that one operation may take, 0: it never waits. Default: false, none.
+---@field handshake_timeout? number|false Seconds that the handshake may take from its first call on, over all calls.
+---  Default: 60.
+---@field read_limit? integer Bytes of the longest line that `"l"` and `"L"` read. Default: 1 MiB.
+---@field scheduler? cotls.Scheduler Who waits for the connections. Default: `tls.scheduler`.
+
+---Options of `Context:wrap`, for one connection. What a context has too counts before the context's.
+---@class cotls.ConnectionOptions
+---@field server_name? string Clients: the name that is asked for (SNI, RFC 6066) and that the certificate must bear. An
+---  IP address is checked but not sent. A client that verifies needs this or `verify_name`.
+---@field verify_name? string|string[] Clients: the name, or any of the names, to be checked instead. RFC 6125; the
+---  subject's CN doesn't count.
+---@field alpn? string[] As the context's.
+---@field timeout? number|false As the context's.
+---@field handshake_timeout? number|false As the context's.
+---@field read_limit? integer As the context's.
+---@field scheduler? cotls.Scheduler As the context's.
+---@field transport? "fd" What kind of transport it is. Default: found out.
+---@field owns? boolean Close the transport with the connection? Default: true.
+
+---Options of `tls.connect`: a context's and a connection's together, or a context and a connection's.
+---@class cotls.ConnectOptions : cotls.ContextOptions, cotls.ConnectionOptions
+---@field context? cotls.Context A client's context, instead of options for one.
+
+---Options of `tls.listen`: a context's and a connection's together, or a context and a connection's.
+---@class cotls.ListenOptions : cotls.ContextOptions, cotls.ConnectionOptions
+---@field context? cotls.Context A server's context, instead of options for one.
+
+---Options of `tls.make_certificate`.
+---@class cotls.CertificateOptions
+---@field subject? string RFC 2253 text, as `"CN=localhost,O=Example"`. Default: the first of `names` as CN.
+---@field names? string[] DNS names and IP addresses, told apart by their form. Default: none.
+---@field days? number How long it is valid; less than 0: it ended so long ago. Default: 30.
+---@field key_type? "ec"|"rsa"|"ed25519" P-256, 2048 bits, Ed25519. Default: ec.
+---@field ca? cotls.Certificate The issuer, from an earlier call. Default: it signs itself.
+---@field is_ca? boolean May it issue others? Default: false.
+
+---What `tls.make_certificate` gives: usable as options of `tls.context` as it is.
+---@class cotls.Certificate
+---@field certificate string PEM text.
+---@field key string PEM text, not encrypted.
+
+-- ---- contexts ----
+
+---What connections have in common: certificates, trust, versions, defaults. Made by `tls.context`.
+---@class cotls.Context
+local Context = {}
+
+---Makes a connection over a connected stream socket. Nothing is sent yet.
+---
+---The descriptor becomes non-blocking, and TCP's small writes are not held back (TCP_NODELAY).
+---@param transport cotls.Transport
+---@param options? cotls.ConnectionOptions
+---@return cotls.Connection? conn
+---@return cotls.Error? err `"config"`: the transport or an option is refused.
+function Context:wrap(transport, options) end
+
+-- ---- connections ----
+
+---A TLS connection. Made by `Context:wrap`, `tls.connect` and listeners.
+---
+---One coroutine may read while another writes; a second reader or writer, and anything during a handshake, gets
+---`"busy"`. On a closed connection operations return `nil, err` with `"closed"`, and getters tell what was. A timeout
+---or a cancellation loses nothing: what was read stays for later reads, and the operation may be tried again.
+---
+---With `local conn <close> = …` it is closed at the end of the block; if that ends by an error, without close_notify:
+---the peer shall see a truncation. So does the collector.
+---@class cotls.Connection
+local Connection = {}
+
+---Chooses the server's side, without sending anything. See SSL_set_accept_state(3).
+---@return cotls.Connection? conn Itself. Raises if the context is a client's.
+---@return cotls.Error? err `"closed"`
+function Connection:set_accept_state() end
+
+---Chooses the client's side, without sending anything. See SSL_set_connect_state(3).
+---@return cotls.Connection? conn Itself. Raises if the context is a server's.
+---@return cotls.Error? err `"closed"`
+function Connection:set_connect_state() end
+
+---Shakes hands, on the side that was chosen. A handshake that fails closes the connection. Once done it does nothing.
+---
+---Of SSL_do_handshake(3)'s results 1 is `conn`; 0 is `nil, err` with `"closed"` or the alert; below 0 is a wait, or
+---`nil, err`. After `"want_read"`, `"want_write"`, and the `"timeout"` of one call, call it again to go on.
+---@return cotls.Connection? conn Itself.
+---@return cotls.Error? err `"verify"`, `"alert"`, `"tls"`, `"truncated"`, `"system"`, `"timeout"`, `"cancelled"`,
+---  `"busy"`, `"closed"`, `"want_read"`, `"want_write"`.
+function Connection:do_handshake() end
+
+---Chooses the server's side and shakes hands: `set_accept_state` and `do_handshake`. See SSL_accept(3).
+---@return cotls.Connection? conn Itself. Raises if the context is a client's.
+---@return cotls.Error? err As of `do_handshake`.
+function Connection:accept() end
+
+---Chooses the client's side and shakes hands: `set_connect_state` and `do_handshake`. See SSL_connect(3).
+---
+---In TLS 1.3 a client is done before the server has judged its certificate: a refusal comes with the first read.
+---@return cotls.Connection? conn Itself. Raises if the context is a server's.
+---@return cotls.Error? err As of `do_handshake`.
+function Connection:connect() end
+
+---Reads by Lua's formats, one result each, as `file:read` does; before the handshake it shakes hands first.
+---
+---A count gives what there is if the stream ends in between, `"l"` an unfinished last line. Behind a failure for good,
+---what had come before is still there for `recv` and for counts. See SSL_read(3).
+---@param ... cotls.Format Default: `"l"`.
+---@return string|number|nil data One for each format. `nil` alone: the peer has ended the stream by close_notify.
+---@return string|number|cotls.Error|nil more `err` behind `nil`: any other end; `err.partial` says how many bytes stay
+---  for later reads.
+function Connection:read(...) end
+
+---Iterates by Lua's formats, as `file:lines` does. It ends at close_notify and **raises the error object** on anything
+---else, timeouts too: a loop must not take a truncation for an end.
+---@param ... cotls.Format Default: `"l"`.
+---@return fun(): string|number|nil, ...
+function Connection:lines(...) end
+
+---Takes what is there, at least one byte; waits only while there is none. See SSL_read(3).
+---@param max? integer Bytes at most. Default: 16384.
+---@return string? data `nil` alone: the peer has ended the stream by close_notify.
+---@return cotls.Error? err
+function Connection:recv(max) end
+
+---As `recv`, but leaves the data to be read again. See SSL_peek(3).
+---@param max? integer Bytes at most. Default: 16384.
+---@return string? data `nil` alone: the peer has ended the stream by close_notify.
+---@return cotls.Error? err
+function Connection:peek(max) end
+
+---How many bytes can be read without waiting for the descriptor. See SSL_pending(3).
+---@return integer bytes
+function Connection:pending() end
+
+---Writes all of its arguments, or fails; short ones share records. Before the handshake it shakes hands first.
+---See SSL_write(3).
+---@param ... string|number
+---@return cotls.Connection? conn Itself.
+---@return cotls.Error? err `err.written` says how many bytes are sent, or encrypted and on their way.
+function Connection:write(...) end
+
+---Says that nothing more will be written (close_notify). With `"write"` that is all, and reading goes on. With `"both"`
+---it then reads until the peer's; what arrives meanwhile is kept for later reads, up to 64 KiB, beyond which it fails
+---with `"limit"`. See SSL_shutdown(3), RFC 8446 section 6.1.
+---@param how? "write"|"both" Default: both.
+---@return cotls.Connection? conn Itself.
+---@return cotls.Error? err
+function Connection:shutdown(how) end
+
+---Closes: sends close_notify if that can go out at once, never waits, and closes the transport that it owns. May be
+---called again. Who waits for the connection in another coroutine gets `"closed"`.
+---@return true
+function Connection:close() end
+
+---Bounds each later operation.
+---@param seconds? number Without it, no bound; 0: never wait.
+---@return cotls.Connection conn Itself.
+function Connection:settimeout(seconds) end
+
+---The descriptor; `nil` once closed.
+---@return integer? fd
+function Connection:fileno() end
+
+---Its context.
+---@return cotls.Context context
+function Connection:context() end
+
+---What was wrapped. A socket of `tls.connect` or a listener has become its descriptor.
+---@return cotls.Transport transport
+function Connection:transport() end
+
+---Is it of a server's context?
+---@return boolean
+function Connection:is_server() end
+
+---OpenSSL's words for where the handshake is, or `"closed"`. See SSL_state_string_long(3).
+---@return string state
+function Connection:state() end
+
+---Is the handshake done?
+---@return boolean
+function Connection:handshake_done() end
+
+---The version, as `"TLSv1.3"`; `nil` before it is agreed on. See SSL_get_version(3).
+---@return string? version
+function Connection:version() end
+
+---OpenSSL's name of the cipher suite; `nil` before it is agreed on. See SSL_CIPHER_get_name(3).
+---@return string? cipher
+function Connection:cipher() end
+
+---The protocol that was agreed on, if any. See SSL_get0_alpn_selected(3), RFC 7301.
+---@return string? protocol
+function Connection:alpn() end
+
+---The name that the client asked for (SNI), if any. See SSL_get_servername(3), RFC 6066 section 3.
+---@return string? name
+function Connection:server_name() end
+
+---Was an earlier session resumed? See SSL_session_reused(3).
+---@return boolean
+function Connection:resumed() end
+
+---The peer's certificate as PEM text, if there is one. Whether it is good is another matter: `verify_result`.
+---See SSL_get0_peer_certificate(3).
+---@return string? pem
+function Connection:peer_certificate() end
+
+---What verification came to; code 0 also where none was asked for. See SSL_get_verify_result(3).
+---@return cotls.Verify result
+function Connection:verify_result() end
+
+---Counts of the connection so far.
+---@return cotls.Stats stats
+function Connection:stats() end
+
+---Of `Connection:stats`.
+---@class cotls.Stats
+---@field bytes_in integer Bytes received, as they were on the wire.
+---@field bytes_out integer Bytes sent, as they were on the wire.
+---@field handshake_seconds? number How long the handshake took, once it is done.
+
+---Of `Connection:verify_result` and of errors.
+---@class cotls.Verify
+---@field code integer OpenSSL's `X509_V_ERR_…`; 0: good. See X509_STORE_CTX_get_error(3).
+---@field text string The same in words.
+---@field depth? integer Where in the chain it failed; 0: the peer's own certificate.
+---@field subject? string Whose certificate failed, as RFC 2253 text.
+
+-- ---- errors ----
+
+---What failed. `tostring(err)` is one readable line. Fields that say nothing about the case are absent.
+---@class cotls.Error
+---@field code cotls.ErrorCode For programs.
+---@field operation? string What was called, as `"read"`.
+---@field reason? string Why it failed.
+---@field library? string The part of OpenSSL that failed.
+---@field queue? cotls.QueueEntry[] All of OpenSSL's error queue, the first failure first. See ERR_get_error(3).
+---@field alert? cotls.Alert The fatal alert that was sent or received.
+---@field verify? cotls.Verify Why the certificate is not good.
+---@field errno? integer The system's number.
+---@field cause? { error: any, traceback: string } What a function that was asked, or a transport, raised.
+---@field written? integer Bytes of a failed write that are sent, or encrypted and on their way.
+---@field partial? integer Bytes of a failed read that stay for later reads.
+---@field peer? string The peer's address, as `"127.0.0.1:443"` or `"[::1]:443"`.
+
+---A TLS alert; `tostring` gives its name. RFC 8446 section 6.
+---@class cotls.Alert
+---@field name? string As `"unknown_ca"`; absent where the number has none.
+---@field number integer
+---@field sent boolean By this side; else it was received.
+
+---An entry of OpenSSL's error queue.
+---@class cotls.QueueEntry
+---@field library? string
+---@field reason? string
+---@field data? string What OpenSSL adds, a file's name say.
+---@field text string All of it, as ERR_error_string_n(3) puts it.
+
+-- ---- listeners ----
+
+---A listening socket that gives connections: `for conn in listener do … end`. Made by `tls.listen`.
+---
+---The loop waits as any operation does and ends once the listener is closed. What befalls a single client, or the lack
+---of descriptors, does not end it; any other failure raises its error object.
+---@class cotls.Listener
+---@operator call: cotls.Connection?
+local Listener = {}
+
+---The port that it listens on.
+---@return integer port
+function Listener:port() end
+
+---The IP address that it listens on.
+---@return string address
+function Listener:address() end
+
+---Stops listening; the loop over it ends. Its connections live on.
+---@return true
+function Listener:close() end
+
+---Another context for connections to come: certificates are renewed without a restart.
+---@param context cotls.Context A server's.
+---@return cotls.Listener listener Itself.
+function Listener:set_context(context) end
+
+-- ---- schedulers ----
+
+---Who waits for connections, in the place of the raw yields: a table. `cotls.luv` is one.
+---@class cotls.Scheduler
+---@field wait fun(waiter: cotls.Waiter, want: cotls.Want, deadline?: number): any, any Returns once `waiter:fileno()`
+---  is readable or writable: nothing, or a true value. To end the operation: `nil, "timeout"` when the deadline (on
+---  `tls.now()`'s clock) has passed; `nil` and an error object, which the operation then returns; any other `nil, why`
+---  cancels. To return too early does no harm. One connection may have two waits at a time, also for the same want.
+---@field release? fun(waiter: cotls.Waiter) The descriptor is about to be closed: forget it, wake who waits for it.
+---  Must not yield; the collector calls it too.
+---@field blocking? boolean Its `wait` does not yield, so that it can be asked anywhere. Default: false.
+---@field connect? fun(host: string, port: integer, deadline?: number): userdata?, cotls.Error? A connected socket;
+---  without this `tls.connect` looks names up in the blocking way and waits by `wait`.
+---@field listen? fun(host: string, port: integer): userdata?, cotls.Error? A listening socket.
+
+---The embedded loop, on libuv: `local luv = require "cotls.luv"`. While `luv.run` runs it is `tls.scheduler`.
+---
+---It shares the default loop of the `luv` module, whose timers, processes and pipes can be used beside it.
+---@class cotls.luv : cotls.Scheduler
+local luv = {}
+
+---Options of `luv.run`, in the place of the function.
+---@class cotls.RunOptions
+---@field main function What to run.
+---@field on_error? fun(err: any, traceback: string) Told of an error in a coroutine. Default: `run` fails with it.
+---@field signals? boolean Does Ctrl-C (SIGINT) end the loop? Default: true.
+
+---Runs a function as a coroutine, and what it spawns, to their end. Ctrl-C closes all listeners and ends the loop; a
+---second one raises.
+---@param main function|cotls.RunOptions
+---@param ... any Arguments for it.
+---@return any ... What it returns; after Ctrl-C `nil, "interrupted"`. Raises what a coroutine raised.
+function luv.run(main, ...) end
+
+---Starts a coroutine; it runs at once, until its first wait.
+---@param fn function
+---@param ... any Arguments for it.
+---@return thread co
+function luv.spawn(fn, ...) end
+
+---Lets the others run for so many seconds.
+---@param seconds number
+function luv.sleep(seconds) end
+
+---Ends the loop, once the coroutine that calls it waits. Coroutines that wait are left behind.
+function luv.stop() end
+
+---A connected socket for `Context:wrap`, as `tls.connect` asks for it: look-up by libuv, all addresses tried in turn.
+---@param host string
+---@param port integer
+---@param deadline? number On `tls.now()`'s clock.
+---@return userdata? socket
+---@return cotls.Error? err
+function luv.connect(host, port, deadline) end
+
+---A listening socket, as `tls.listen` asks for it; Ctrl-C closes it.
+---@param host string
+---@param port integer
+---@return userdata? socket
+---@return cotls.Error? err
+function luv.listen(host, port) end
+
+---Waits until a waiter is readable or writable: anything with a `fileno` that gives its descriptor.
+---@param waiter cotls.Waiter|table
+---@param want cotls.Want
+---@param deadline? number On `tls.now()`'s clock.
+---@return any ok True, or `nil` and why: `"timeout"`, `"closed"`, or what the coroutine was resumed with.
+---@return any why
+function luv.wait(waiter, want, deadline) end
+
+---Stops watching a descriptor: before it is closed or given to somebody else.
+---@param waiter cotls.Waiter|table
+function luv.release(waiter) end
+
+return tls
