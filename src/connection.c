@@ -380,6 +380,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     (void)L;
     (void)s;
     begin(c);
+    c->send_lost = c->send_errno != 0;
     cotls_clear_errors();
     c->hold = true;
     enum cotls_step step = cotls_outcome(c, SSL_do_handshake(c->ssl));
@@ -451,7 +452,7 @@ static int conn_do_handshake(lua_State *L)
 {
     struct cotls_conn *c = cotls_check_conn(L);
     lua_settop(L, 1);
-    return cotls_run(L, c, &cotls_op_do_handshake);
+    return cotls_run(L, c, &cotls_op_do_handshake, conn_do_handshake);
 }
 
 static int conn_accept(lua_State *L)
@@ -459,7 +460,7 @@ static int conn_accept(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     choose_side(L, c, SIDE_ACCEPT, "accept");
     lua_settop(L, 1);
-    return cotls_run(L, c, &cotls_op_accept);
+    return cotls_run(L, c, &cotls_op_accept, conn_accept);
 }
 
 static int conn_connect(lua_State *L)
@@ -467,7 +468,7 @@ static int conn_connect(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     choose_side(L, c, SIDE_CONNECT, "connect");
     lua_settop(L, 1);
-    return cotls_run(L, c, &cotls_op_connect);
+    return cotls_run(L, c, &cotls_op_connect, conn_connect);
 }
 
 static int conn_settimeout(lua_State *L)

@@ -120,6 +120,7 @@ struct cotls_op {
 struct cotls_slot {
     const struct cotls_op *op;   /* NULL: free */
     const struct cotls_op *next; /* what the handshake is done for, or NULL */
+    lua_CFunction method;        /* what Lua called: the frame by which a coroutine holds the slot */
     double timeout;              /* seconds; negative: none */
     double deadline;             /* 0: not waited yet */
     int top;                     /* the caller's arguments */
@@ -160,6 +161,7 @@ struct cotls_conn {
     int send_errno; /* errno of the failed send: nothing can be sent any more */
     int alert;      /* the last fatal alert, or -1 */
     bool alert_sent;
+    bool send_lost;   /* sending had failed before the handshake's last step */
     bool hold;        /* output is gathered; the driver sends it */
     bool drained;     /* the last recv was short: the next answers "empty" unasked */
     bool at_eof;      /* recv said 0 */
@@ -208,8 +210,8 @@ void cotls_error_open(lua_State *L);
 
 /* ---- drive.c ---- */
 
-int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
-int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
+int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method);
+int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method);
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);

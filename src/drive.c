@@ -194,19 +194,23 @@ static enum verdict judge(lua_State *L, int base)
 
 /* ---- slots ---- */
 
-/* Is the coroutine at the top in an operation on c: is one of its frames, but
- * for the operation that asks, a C function whose first argument is c? */
-static bool in_operation(lua_State *L, const struct cotls_conn *c)
+/* Is the coroutine at the top still in the slot's operation: is one of its
+ * frames, but for the one that asks, the method that began it, called on c? */
+static bool in_operation(lua_State *L, const struct cotls_conn *c, const struct cotls_slot *s)
 {
     lua_State *co = lua_tothread(L, -1);
     lua_Debug ar;
-    for (int level = co == L; co != NULL && lua_getstack(co, level, &ar); level++) {
-        if (!lua_checkstack(co, 2) || !lua_getinfo(co, "S", &ar) || *ar.what != 'C' ||
-            !lua_getlocal(co, &ar, 1))
-            continue;
-        bool found = lua_touserdata(co, -1) == c;
+    if (co == NULL || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) || !lua_checkstack(co, 2))
+        return false;
+    for (int level = co == L; lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "f", &ar);
+        bool same = lua_tocfunction(co, -1) == s->method;
         lua_pop(co, 1);
-        if (found)
+        if (!same || lua_getlocal(co, &ar, 1) == NULL)
+            continue;
+        same = lua_touserdata(co, -1) == c;
+        lua_pop(co, 1);
+        if (same)
             return true;
     }
     return false;
@@ -219,7 +223,7 @@ static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
         return false;
     cotls_push_threads(L);
     lua_rawgetp(L, -1, s);
-    bool held_still = in_operation(L, c);
+    bool held_still = in_operation(L, c, s);
     lua_pop(L, 2);
     if (!held_still && s->op->handshake && !c->established && c->begun)
         cotls_conn_close(L, 1, false);
@@ -434,11 +438,13 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
     return s;
 }
 
-static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, bool raise)
+static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method,
+                 bool raise)
 {
     struct cotls_slot init = {
         .op = op, .timeout = c->timeout, .top = lua_gettop(L), .arg = 2, .raise = raise};
     struct cotls_slot *s;
+    init.method = method;
     init.leftover = c->failed;
     if (c->ssl != NULL && busy(L, c, op))
         return fail(L, c, &init, "busy", "another coroutine is at it");
@@ -459,16 +465,17 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
     return proceed(L, c, s);
 }
 
-/* Runs an operation on the connection at index 1; its arguments are all that is above. */
-int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+/* Runs an operation on the connection at index 1; its arguments are all that is
+ * above. method is the function that Lua called. */
+int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method)
 {
-    return start(L, c, op, false);
+    return start(L, c, op, method, false);
 }
 
 /* The same for an iterator, which raises errors. */
-int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method)
 {
-    return start(L, c, op, true);
+    return start(L, c, op, method, true);
 }
 
 /* ---- waiting for a socket ---- */

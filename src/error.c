@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ALERT "cotls.alert"
@@ -180,7 +181,7 @@ static const char *failure_code(const struct cotls_conn *c)
     if (of_ssl && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         return "verify";
     if (truncated(c)) /* a handshake whose sending failed went on to look for an alert */
-        return c->established || c->send_errno == 0 ? "truncated" : "system";
+        return c->send_lost && !c->established ? "system" : "truncated";
     return c->ssl_error == SSL_ERROR_SYSCALL ? "system" : "tls";
 }
 
@@ -287,6 +288,27 @@ static bool add_field(lua_State *L, luaL_Buffer *b, int index, const char *key, 
     return there;
 }
 
+/* The string on top with its control characters escaped. [-1, +1] */
+static void escape(lua_State *L)
+{
+    luaL_Buffer b;
+    size_t n;
+    const char *text = lua_tolstring(L, -1, &n);
+    luaL_buffinit(L, &b);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        char code[8];
+        if (byte >= 32 && byte != 127) {
+            luaL_addchar(&b, text[i]);
+        } else {
+            snprintf(code, sizeof code, "\\%d", byte);
+            luaL_addstring(&b, byte == '\n' ? "\\n" : code);
+        }
+    }
+    luaL_pushresult(&b);
+    lua_remove(L, -2);
+}
+
 /* The text of one line: operation, reason, and what explains it. */
 static int error_tostring(lua_State *L)
 {
@@ -313,6 +335,7 @@ static int error_tostring(lua_State *L)
     }
     add_field(L, &b, 1, "peer", " [peer ", "]");
     luaL_pushresult(&b);
+    escape(L);
     return 1;
 }
 

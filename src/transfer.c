@@ -175,12 +175,16 @@ static int take_digits(struct numeral *m, bool hex)
     return n;
 }
 
-/* Lua's numerals, as io.read("n") takes them; a pushed nil when there is none. */
-static ptrdiff_t format_number(lua_State *L, struct view v)
+/* Lua's numerals, as io.read("n") takes them; a pushed nil when there is none.
+ * -2: more white space than limit. */
+static ptrdiff_t format_number(lua_State *L, struct view v, struct cotls_slot *s, size_t limit)
 {
-    struct numeral m = {.v = v};
+    struct numeral m = {.v = v, .at = s->scanned};
     while (m.at < v.n && isspace((unsigned char)v.p[m.at]))
         m.at++;
+    s->scanned = m.at;
+    if (m.at > limit)
+        return -2;
     take_one(&m, "+-");
     bool zero = take_one(&m, "0"), hex = zero && take_one(&m, "xX");
     int digits = take_digits(&m, hex) + (zero && !hex);
@@ -215,7 +219,7 @@ static ptrdiff_t apply_format(lua_State *L, struct cotls_conn *c, struct cotls_s
     case 'a':
         return format_all(L, v);
     case 'n':
-        return format_number(L, v);
+        return format_number(L, v, s, c->read_limit);
     default:
         return format_line(L, v, s, c->read_limit, format[*format == '*'] == 'L');
     }
@@ -390,7 +394,7 @@ static int conn_read(lua_State *L)
     if (lua_gettop(L) == 1)
         lua_pushliteral(L, "l");
     check_formats(L);
-    return cotls_run(L, c, &op_read);
+    return cotls_run(L, c, &op_read, conn_read);
 }
 
 /* The iterator: upvalues are the count of what follows, the connection, the formats. */
@@ -401,7 +405,7 @@ static int next_line(lua_State *L)
     luaL_checkstack(L, n, "too many formats");
     for (int i = 1; i <= n; i++)
         lua_pushvalue(L, lua_upvalueindex(i + 1));
-    return cotls_run_lines(L, lua_touserdata(L, 1), &op_read);
+    return cotls_run_lines(L, lua_touserdata(L, 1), &op_read, next_line);
 }
 
 static int conn_lines(lua_State *L)
@@ -417,24 +421,24 @@ static int conn_lines(lua_State *L)
     return 1;
 }
 
-static int receive(lua_State *L, const struct cotls_op *op)
+static int receive(lua_State *L, const struct cotls_op *op, lua_CFunction method)
 {
     struct cotls_conn *c = cotls_check_conn(L);
     lua_Integer max = luaL_optinteger(L, 2, COTLS_RECORD);
     luaL_argcheck(L, max > 0, 2, "must be at least 1");
     lua_settop(L, 1);
     lua_pushinteger(L, max);
-    return cotls_run(L, c, op);
+    return cotls_run(L, c, op, method);
 }
 
 static int conn_recv(lua_State *L)
 {
-    return receive(L, &op_recv);
+    return receive(L, &op_recv, conn_recv);
 }
 
 static int conn_peek(lua_State *L)
 {
-    return receive(L, &op_peek);
+    return receive(L, &op_peek, conn_peek);
 }
 
 static int conn_write(lua_State *L)
@@ -442,7 +446,7 @@ static int conn_write(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     for (int arg = 2; arg <= lua_gettop(L); arg++)
         luaL_checkstring(L, arg); /* a number becomes its text */
-    return cotls_run(L, c, &op_write);
+    return cotls_run(L, c, &op_write, conn_write);
 }
 
 static int conn_shutdown(lua_State *L)
@@ -456,7 +460,7 @@ static int conn_shutdown(lua_State *L)
         cotls_error_plain(L, "tls", "shutdown", "shutdown while in init: the handshake is not done");
         return 2;
     }
-    return cotls_run(L, c, kind == 0 ? &op_shutdown_write : &op_shutdown);
+    return cotls_run(L, c, kind == 0 ? &op_shutdown_write : &op_shutdown, conn_shutdown);
 }
 
 const luaL_Reg cotls_transfer_methods[] = {

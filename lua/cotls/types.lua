@@ -19,7 +19,6 @@
 ---| '"alert"' # the peer has refused: `alert` says why
 ---| '"tls"' # OpenSSL has failed: `reason` and `queue` say how
 ---| '"system"' # the system has failed: `errno`
----| '"hook"' # a function that was asked has failed: `cause`
 ---| '"config"' # an option's value, or a file, is refused: `reason` begins with the option's name
 
 ---A certificate or key: PEM text (told by its BEGIN line), DER (a string that is one whole SEQUENCE), or a path (any
@@ -371,7 +370,6 @@ function Connection:stats() end
 ---@field alert? cotls.Alert The fatal alert that was sent or received.
 ---@field verify? cotls.Verify Why the certificate is not good.
 ---@field errno? integer The system's number.
----@field cause? { error: any, traceback: string } What a function that was asked, or a transport, raised.
 ---@field written? integer Bytes of a failed write that are sent, or encrypted and on their way.
 ---@field partial? integer Bytes of a failed read that stay for later reads.
 ---@field peer? string The peer's address, as `"127.0.0.1:443"` or `"[::1]:443"`.

@@ -1,0 +1,584 @@
+-- SPDX-License-Identifier: MIT
+-- What the specs share: certificates made in the process, transports of every width, a bounded scheduler of the
+-- raw yields, child processes. Nothing here waits without a bound; COTLS_SLOW stretches the bounds.
+
+local tls = require "cotls"
+local core = require "cotls.core"
+local uv = require "luv"
+
+local helper = {}
+
+--- By how much time limits are stretched: 1, more under sanitizers and valgrind.
+helper.slow = tonumber(os.getenv "COTLS_SLOW") or 1
+
+--- The interpreter for child programs: a wrapper under the sanitizers.
+helper.lua = os.getenv "LUA" or "lua5.4"
+
+--- Collect garbage after each resume of `together`: true, or "step" for a step only.
+helper.collect = false
+
+-- ---- certificates and contexts ----
+
+helper.ca = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
+helper.other_ca = assert(tls.make_certificate { subject = "CN=Other CA", is_ca = true })
+
+--- A certificate of helper.ca, unless options.ca names another issuer (false: self-signed).
+function helper.leaf(options)
+  local wish = { subject = "CN=leaf", names = { "localhost", "127.0.0.1", "::1" }, ca = helper.ca }
+  for name, value in pairs(options or {}) do wish[name] = value or nil end
+  return assert(tls.make_certificate(wish))
+end
+
+helper.server_leaf = helper.leaf()
+
+local function with_defaults(options, defaults)
+  local all = {}
+  for name, value in pairs(defaults) do all[name] = value end
+  for name, value in pairs(options or {}) do all[name] = value end
+  return all
+end
+
+--- A server's context with helper.server_leaf, unless options give a certificate.
+function helper.server_context(options)
+  local defaults = { role = "server" }
+  if not (options and options.certificate) then
+    defaults.certificate, defaults.key = helper.server_leaf.certificate, helper.server_leaf.key
+  end
+  return assert(tls.context(with_defaults(options, defaults)))
+end
+
+--- A client's context that trusts helper.ca, unless options say what it trusts.
+function helper.client_context(options)
+  local defaults = {}
+  if not (options and (options.ca or options.insecure)) then defaults.ca = helper.ca.certificate end
+  return assert(tls.context(with_defaults(options, defaults)))
+end
+
+local made = {}
+
+--- { client =, server = }: contexts of one protocol version ("1.2", "1.3", nil: both), made once.
+function helper.contexts(version)
+  local key = version or "any"
+  if not made[key] then
+    local options = { min_version = version, max_version = version }
+    made[key] = { client = helper.client_context(options), server = helper.server_context(options) }
+  end
+  return made[key]
+end
+
+-- ---- descriptors ----
+
+-- A relay may write to an end that is closed; libuv's handler keeps SIGPIPE from ending the process.
+local sigpipe = uv.new_signal()
+sigpipe:start("sigpipe")
+sigpipe:unref()
+
+function helper.close_fd(fd)
+  return assert(uv.fs_close(fd))
+end
+
+-- Every handle that is closing gets its turn of libuv's loop, unless that runs already.
+local function turn()
+  local luv = package.loaded["cotls.luv"]
+  if not luv or tls.scheduler ~= luv then uv.run("nowait") end
+end
+
+--- The descriptor with the smallest send buffer that the system allows: an object with getfd and close. libuv has
+-- the system call, for handles; a handle that is still closing when the Lua state ends would crash it.
+local function shrink(fd)
+  local pipe = uv.new_pipe(false)
+  assert(pipe:open(fd))
+  assert(uv.send_buffer_size(pipe, 1))
+  return {
+    getfd = function() return fd end,
+    close = function()
+      if not pipe:is_closing() then pipe:close() end
+      turn()
+    end,
+  }
+end
+
+--- Two connected stream sockets, the caller's; with `small` as objects with small send buffers.
+function helper.socketpair(small)
+  local fds = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
+  if not small then return fds[1], fds[2] end
+  return shrink(fds[1]), shrink(fds[2])
+end
+
+--- Reads what is there from a descriptor: bytes, "" at the end; nil, the error's name ("EAGAIN": nothing yet).
+function helper.read_fd(fd, max)
+  local data, _, name = uv.fs_read(fd, max or 65536, -1)
+  if data then return data end
+  return nil, name
+end
+
+--- Writes to a descriptor: how many bytes it took; nil, the error's name.
+function helper.write_fd(fd, data)
+  local n, _, name = uv.fs_write(fd, data, -1)
+  if n then return n end
+  return nil, name
+end
+
+--- How many descriptors the process has open. (luv leaks a little at each uv.fs_scandir.)
+function helper.count_fds()
+  local n = 0
+  for fd = 0, 4095 do
+    if uv.fs_fstat(fd) then n = n + 1 end
+  end
+  return n
+end
+
+--- Resident memory in bytes.
+function helper.resident()
+  local handle = assert(io.open("/proc/self/statm"))
+  local pages = tonumber(handle:read("a"):match("^%d+ (%d+)"))
+  handle:close()
+  return pages * 4096
+end
+
+-- ---- the relay ----
+
+local Relay = {}
+Relay.__index = Relay
+
+-- One direction: at most `width` bytes from one descriptor to the other.
+local function pass(relay, way)
+  if way.closed then return end
+  if way.pending == "" then
+    local width = math.min(relay.width, (way.cut or math.huge) - way.passed)
+    local data, name
+    if width > 0 then data, name = helper.read_fd(way.from, width) end
+    if data == "" or (name and name ~= "EAGAIN") then way.ended = true end
+    way.pending = data or ""
+  end
+  if way.pending ~= "" then
+    local n, name = helper.write_fd(way.to, way.pending)
+    if n then
+      way.pending = way.pending:sub(n + 1)
+      way.passed = way.passed + n
+      relay.passed = relay.passed + n
+    elseif name ~= "EAGAIN" then
+      way.pending, way.closed = "", true
+    end
+  end
+end
+
+--- Passes on at most the relay's width in each direction. At the end of one side, when its bytes are delivered, or
+-- at the cut, it closes.
+-- @return are the ends still open?
+function Relay:pump()
+  if self.closed then return false end
+  for _, way in ipairs { self.up, self.down } do
+    pass(self, way)
+    if way.ended or (way.cut and way.passed >= way.cut) then
+      self:close()
+      return false
+    end
+  end
+  return true
+end
+
+--- Closes once `count` bytes have passed "up" (from the first end to the second) or "down".
+function Relay:cut(count, direction)
+  self[direction or "up"].cut = count
+  return self
+end
+
+--- Closes both of its own descriptors. What arrived unread is read first: a socket closed over it would give the
+-- other side a reset instead of an end.
+function Relay:close()
+  if self.closed then return end
+  self.closed = true
+  for _, way in ipairs { self.up, self.down } do
+    local data
+    repeat data = helper.read_fd(way.from) until not data or data == ""
+  end
+  helper.close_fd(self.up.from)
+  helper.close_fd(self.down.from)
+end
+
+Relay.__gc = Relay.close
+
+--- Two ends joined by a relay that passes on at most `width` bytes per direction and pump(); with `small` the
+-- ends are objects with small send buffers.
+function helper.relay(width, small)
+  local a, near = helper.socketpair()
+  local b, far = helper.socketpair()
+  local relay = setmetatable({ width = width, passed = 0 }, Relay)
+  relay.up = { from = near, to = far, pending = "", passed = 0 }
+  relay.down = { from = far, to = near, pending = "", passed = 0 }
+  if small then a, b = shrink(a), shrink(b) end
+  return a, b, relay
+end
+
+-- ---- transports ----
+
+local function tcp()
+  local listener = assert(core.listen_socket("127.0.0.1", 0))
+  local address, port = listener:address()
+  local client = assert(core.connect_socket(address, port))
+  local server
+  local deadline = tls.now() + 5 * helper.slow
+  repeat server = listener:accept() until server or tls.now() > deadline
+  listener:close()
+  assert(server, "no TCP connection on the loopback")
+  repeat until client:finish() or tls.now() > deadline
+  return client, server
+end
+
+local function over_relay(width, small)
+  return function()
+    local a, b, relay = helper.relay(width, small)
+    return a, b, function() return relay:pump() end, function() relay:close() end, relay
+  end
+end
+
+--- make() → the client's transport, the server's, pump or nil, close or nil, the relay if there is one.
+helper.transports = {
+  { name = "a socketpair", make = function() return helper.socketpair() end },
+  { name = "small buffers", make = function() return helper.socketpair(true) end },
+  { name = "a relay of 1 byte", make = over_relay(1), width = 1 },
+  { name = "a relay of 64 bytes", make = over_relay(64), width = 64 },
+  { name = "a relay of 512 bytes, small buffers", make = over_relay(512, true), width = 512 },
+  { name = "a relay of 17000 bytes", make = over_relay(17000), width = 17000 },
+  { name = "TCP", make = tcp },
+}
+
+--- The transports that a spec's body is repeated over: under valgrind two of them, else all.
+function helper.transports_in_use()
+  if helper.slow < 10 then return helper.transports end
+  return { helper.transports[1], helper.transports[5] }
+end
+
+local function find_transport(wanted)
+  if type(wanted) == "table" then return wanted end
+  for _, transport in ipairs(helper.transports) do
+    if transport.name == (wanted or "a socketpair") then return transport end
+  end
+  error("no transport is called " .. tostring(wanted), 3)
+end
+
+--- Two connections that are not handshaken yet.
+-- @param transport one of helper.transports, its name, or nil: a socketpair
+-- @param contexts { client =, server = }, default helper.contexts()
+-- @return client, server, pump (a function or nil), relay (or nil)
+function helper.pair(transport, client_options, server_options, contexts)
+  contexts = contexts or helper.contexts()
+  local a, b, pump, _, relay = find_transport(transport).make()
+  local client = assert(contexts.client:wrap(a, with_defaults(client_options, { server_name = "localhost" })))
+  local server = assert(contexts.server:wrap(b, server_options))
+  return client, server, pump, relay
+end
+
+--- The same after the handshake.
+function helper.handshaken(...)
+  local client, server, pump, relay = helper.pair(...)
+  helper.together({
+    function() assert(client:connect()) end,
+    function() assert(server:accept()) end,
+  }, pump)
+  return client, server, pump, relay
+end
+
+-- ---- coroutines under the raw yields ----
+
+local STUCK = 2 -- seconds without any progress
+local NEAR = 5 -- a deadline further away is not waited for: the handshake's own would take a minute
+
+local function bytes_moved(conns)
+  local sum = 0
+  for conn in pairs(conns) do
+    local stats = conn:stats()
+    sum = sum + stats.bytes_in + stats.bytes_out
+  end
+  return sum
+end
+
+local function who_waits(tasks)
+  local lines = {}
+  for i, task in ipairs(tasks) do
+    if not task.results then
+      lines[#lines + 1] = ("%d waits to %s on %s\n%s"):format(i, tostring(task.want), tostring(task.conn),
+        debug.traceback(task.co))
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+local function step(task, conns)
+  local got = table.pack(coroutine.resume(task.co))
+  if not got[1] then
+    local err = got[2]
+    error(type(err) == "string" and debug.traceback(task.co, err) or err, 0)
+  end
+  if coroutine.status(task.co) == "dead" then
+    task.results = table.pack(table.unpack(got, 2, got.n))
+    return true
+  end
+  task.conn, task.want, task.deadline = got[2], got[3], got[4]
+  if type(task.conn) == "userdata" and task.conn.stats then conns[task.conn] = true end
+  return false
+end
+
+local function collect()
+  if helper.collect == "step" then
+    collectgarbage("step", 100)
+  elseif helper.collect then
+    collectgarbage()
+  end
+end
+
+-- The last near deadline that somebody waits for, or 0.
+local function last_deadline(tasks)
+  local last, near = 0, tls.now() + NEAR
+  for _, task in ipairs(tasks) do
+    if not task.results and task.deadline and task.deadline < near then last = math.max(last, task.deadline) end
+  end
+  return last
+end
+
+--- Runs functions as coroutines, in turn, until all have returned; every yield is a wait and is simply tried
+-- again. An error in one is raised, with its traceback. A hang is an error that says who waits for what.
+-- @param pump called in every round, or nil
+-- @return a list of table.pack'ed results
+function helper.together(fns, pump)
+  local tasks, conns, left = {}, setmetatable({}, { __mode = "k" }), #fns
+  for i, fn in ipairs(fns) do tasks[i] = { co = coroutine.create(fn) } end
+  local round, moved, bound = 0, -1, math.huge
+  while left > 0 do
+    for _, task in ipairs(tasks) do
+      if not task.results and step(task, conns) then
+        left = left - 1
+        moved = -1
+      end
+      collect()
+    end
+    if pump then pump() end
+    round = round + 1
+    if round % 64 == 0 or moved < 0 then
+      local sum = bytes_moved(conns)
+      if sum ~= moved then
+        moved, bound = sum, tls.now() + STUCK * helper.slow
+      elseif tls.now() > math.max(bound, last_deadline(tasks) + STUCK * helper.slow) then
+        error("a hang:\n" .. who_waits(tasks), 2)
+      end
+    end
+  end
+  local all = {}
+  for i, task in ipairs(tasks) do all[i] = task.results end
+  return all
+end
+
+--- Asks done() again and again, for at most so many seconds (default 5); what names it in the error.
+function helper.until_true(done, what, seconds)
+  local deadline = tls.now() + (seconds or 5) * helper.slow
+  repeat
+    if done() then return true end
+  until tls.now() > deadline
+  error("never came: " .. tostring(what or "what was waited for"), 2)
+end
+
+-- ---- files ----
+
+local folder
+local sentinel -- removes the folder when the helper goes
+
+--- A new folder, removed at the end.
+function helper.temp_dir()
+  if not folder then
+    folder = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/cotls-spec-XXXXXX"))
+    sentinel = setmetatable({}, { __gc = function() os.execute("rm -rf '" .. folder .. "'") end })
+  end
+  return assert(uv.fs_mkdtemp(folder .. "/XXXXXX")), sentinel
+end
+
+--- A new file with that content, removed at the end.
+function helper.temp_file(content)
+  local path = helper.temp_dir() .. "/file"
+  local handle = assert(io.open(path, "wb"))
+  assert(handle:write(content or ""))
+  handle:close()
+  return path
+end
+
+--- A port of the loopback that was free a moment ago.
+function helper.free_port()
+  local socket = assert(core.listen_socket("127.0.0.1", 0))
+  local _, port = socket:address()
+  socket:close()
+  return port
+end
+
+-- ---- the embedded loop ----
+
+--- Runs fn under cotls.luv.run; an error if that takes longer than so many seconds (default 10).
+-- @return what fn returns
+function helper.in_loop(fn, seconds)
+  local luv = require "cotls.luv"
+  local timer, late, finished = uv.new_timer(), false, false
+  local main
+  timer:start(math.ceil((seconds or 10) * helper.slow * 1000), 0, function()
+    late = true
+    luv.stop()
+  end)
+  timer:unref()
+  local results = table.pack(pcall(luv.run, function()
+    main = coroutine.running()
+    local got = table.pack(fn())
+    finished = true
+    return table.unpack(got, 1, got.n)
+  end))
+  timer:close()
+  turn()
+  if late then error("in_loop: it takes too long\n" .. (main and debug.traceback(main) or ""), 2) end
+  if not results[1] then error(results[2], 0) end
+  if not finished and not (results[2] == nil and results[3] == "interrupted") then
+    error("in_loop: the loop ended, fn did not\n" .. (main and debug.traceback(main) or ""), 2)
+  end
+  return table.unpack(results, 2, results.n)
+end
+
+-- ---- child processes ----
+
+local Child = {}
+Child.__index = Child
+
+-- Lets libuv's loop work for a moment, whether or not it is cotls.luv's.
+local function work()
+  local luv = require "cotls.luv"
+  if tls.scheduler == luv then
+    luv.sleep(0.005)
+  else
+    local timer = uv.new_timer()
+    timer:start(20, 0, function() end)
+    uv.run("once")
+    timer:close()
+  end
+end
+
+local function wait_until(done, seconds)
+  local deadline = tls.now() + seconds * helper.slow
+  while not done() do
+    if tls.now() > deadline then return false end
+    work()
+  end
+  return true
+end
+
+-- Everything but LD_PRELOAD: other programs are not to run under our sanitizers.
+local function environment(extra)
+  local list, all = {}, uv.os_environ()
+  all.LD_PRELOAD = nil
+  for name, value in pairs(extra or {}) do all[name] = value or nil end
+  for name, value in pairs(all) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
+local function collect_output(child, name, pipe)
+  pipe:read_start(function(_, data)
+    if data then
+      child[name] = child[name] .. data
+    else
+      child.open = child.open - 1
+      if not pipe:is_closing() then pipe:close() end
+    end
+  end)
+end
+
+--- Starts a program. options: stdin (text, then its end; default: an open pipe), env (name → value, false removes),
+-- cwd.
+-- @return a child: stdout and stderr (what came so far), status (once it ended)
+function helper.start(argv, options)
+  options = options or {}
+  local child = setmetatable({ argv = argv, stdout = "", stderr = "", open = 2 }, Child)
+  local input, output, errors = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
+  local reason
+  child.handle, reason = uv.spawn(argv[1], {
+    args = table.move(argv, 2, #argv, 1, {}),
+    stdio = { input, output, errors },
+    env = environment(options.env),
+    cwd = options.cwd,
+  }, function(code, signal)
+    child.status = signal ~= 0 and 128 + signal or code
+    child.handle:close()
+  end)
+  if not child.handle then
+    for _, pipe in ipairs { input, output, errors } do pipe:close() end
+    turn()
+    error(("%s: %s"):format(argv[1], tostring(reason)), 2)
+  end
+  child.pid, child.input = reason, input
+  collect_output(child, "stdout", output)
+  collect_output(child, "stderr", errors)
+  if options.stdin then
+    input:write(options.stdin)
+    child:close_input()
+  end
+  return child
+end
+
+--- Writes to its standard input.
+function Child:write(data)
+  self.input:write(data)
+end
+
+--- Ends its standard input, after what was written.
+function Child:close_input()
+  if self.input_closed then return end
+  self.input_closed = true
+  self.input:shutdown(function()
+    if not self.input:is_closing() then self.input:close() end
+  end)
+end
+
+--- Waits until its output (standard, or else error) has the pattern; an error if it ends or takes too long.
+-- @return the pattern's captures
+function Child:wait_for(pattern, seconds)
+  local found
+  wait_until(function()
+    found = table.pack(self.stdout:match(pattern))
+    if found[1] == nil then found = table.pack(self.stderr:match(pattern)) end
+    return found[1] ~= nil or (self.status and self.open == 0)
+  end, seconds or 10)
+  if found[1] ~= nil then return table.unpack(found, 1, found.n) end
+  error(("%s: no %q in its output (status %s):\n%s\n%s"):format(self.argv[1], pattern, tostring(self.status),
+    self.stdout, self.stderr), 2)
+end
+
+--- Waits for its end.
+-- @return its status, 128 and more after a signal; nil when it takes too long
+function Child:wait(seconds)
+  wait_until(function() return self.status and self.open == 0 end, seconds or 10)
+  return self.open == 0 and self.status or nil
+end
+
+--- Sends a signal, by pid.
+function Child:kill(signal)
+  if not self.status then uv.kill(self.pid, signal or "sigterm") end
+end
+
+--- Ends it: by its end of input and SIGTERM, then by SIGKILL.
+function Child:stop()
+  if not self.status then self:close_input() end
+  self:kill("sigterm")
+  if not wait_until(function() return self.status ~= nil end, 5) then self:kill("sigkill") end
+  wait_until(function() return self.status and self.open == 0 end, 5)
+  if not self.input:is_closing() then self.input:close() end
+  turn()
+  return self.status
+end
+
+--- Runs a program to its end, for at most options.seconds (default 30).
+-- @return status, standard output, standard error
+function helper.run(argv, stdin, options)
+  options = with_defaults(options, { stdin = stdin or "" })
+  local child = helper.start(argv, { stdin = options.stdin, env = options.env, cwd = options.cwd })
+  local status = child:wait(options.seconds or 30)
+  child:stop()
+  if not status then
+    error(("%s: takes too long:\n%s\n%s"):format(table.concat(argv, " "), child.stdout, child.stderr), 2)
+  end
+  return status, child.stdout, child.stderr
+end
+
+return helper
