@@ -149,6 +149,14 @@ describe("examples/https_server.lua", function()
     end
   end)
 
+  it("goes on reading what a refused client has still to send", function()
+    local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
+    assert(conn:write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"))
+    assert.truthy(assert(conn:read("a")):find("^HTTP/1%.1 405 "))
+    for _ = 1, 4 do assert(conn:write(("x"):rep(10000))) end -- a socket that is closed would answer by a reset
+    assert(conn:shutdown())
+  end)
+
   it("says 400 to what is no request, and to one whose head is too long", function()
     for _, request in ipairs {
       "\r\n\r\n", "hello\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/2\r\n\r\n", "GET page.txt HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -490,7 +498,8 @@ describe("README.md", function()
   end)
 
   it("begins with a title, three lines and the two commands", function()
-    assert.truthy(text:find("^# cotls\n\n[^\n]+\n[^\n]+\n[^\n]+\n[^\n]*\n?\n```sh\nmake demo [^\n]*\nmake test [^\n]*\n```\n"))
+    local lines = text:match("^# cotls\n\n(.-)\n\n```sh\nmake demo  [^\n]*\nmake test  [^\n]*\n```\n")
+    assert.truthy(lines and select(2, lines:gsub("\n", "")) <= 2, lines)
   end)
 
   it("has a server and a client that work", function()
@@ -506,11 +515,11 @@ describe("README.md", function()
     local conn <close> = assert(tls.connect("127.0.0.1", PORT, { ca = "chain.pem", server_name = "localhost" }))
     conn:settimeout(TIMEOUT)
     assert(conn:write("hello\n"))
-    said[#said + 1] = assert(conn:read())
+    table.insert(said, (assert(conn:read())))
     local _, err = conn:read()
     assert(err.code == "timeout", err)
     assert(conn:write("still here\n"))
-    said[#said + 1] = assert(conn:read())
+    table.insert(said, (assert(conn:read())))
     assert(conn:shutdown())
   ]]
   local USE = {
@@ -555,8 +564,8 @@ describe("README.md", function()
 
   it("has a scheduler for cqueues", function()
     if not package.searchpath("cqueues", package.path) then return pending("cqueues is not installed") end
-    local _, count = use("cqueues", CQUEUES):gsub("you said hello", "")
-    assert.equal(3, count)
+    assert.equal(("you said hello, "):rep(3) .. "you said still here, you said still here, you said still here\n",
+      use("cqueues", CQUEUES))
   end)
 
   it("names every error code, and none that is not", function()

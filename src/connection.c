@@ -47,7 +47,7 @@ static int wrap_error(lua_State *L, const char *option, const char *reason)
 }
 
 /* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
-static const char *prepare_fd(struct cotls_conn *c, int fd)
+static const char *prepare_fd(int fd)
 {
     int flags = fcntl(fd, F_GETFL), type, on = 1;
     socklen_t size = sizeof type;
@@ -57,7 +57,7 @@ static const char *prepare_fd(struct cotls_conn *c, int fd)
         return "not a stream socket";
     if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
         return strerror(errno);
-    c->is_tcp = setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it is not TCP */
     return NULL;
 }
 
@@ -127,10 +127,8 @@ static const char *find_fd(lua_State *L, struct cotls_conn *c, int *fd, struct c
 /* Takes over the descriptor. A socket of ours gives it up, unless it is to live on. */
 static void adopt(lua_State *L, struct cotls_conn *c, int fd, struct cotls_socket *socket)
 {
-    if (socket != NULL) {
-        c->is_tcp = socket->is_tcp;
+    if (socket != NULL)
         c->peer = socket->peer;
-    }
     if (socket != NULL && c->owns) {
         cotls_release(L, WRAP_TRANSPORT);
         socket->fd = -1;
@@ -237,7 +235,7 @@ int cotls_wrap(lua_State *L)
     struct cotls_conn *c = push_empty(L, x);
     refused = find_fd(L, c, &fd, &socket);
     if (refused == NULL && socket == NULL)
-        refused = prepare_fd(c, fd);
+        refused = prepare_fd(fd);
     if (refused != NULL)
         return wrap_error(L, "transport", refused);
     if (!make_ssl(c)) {

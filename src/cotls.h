@@ -137,43 +137,45 @@ struct cotls_slot {
 struct cotls_record;
 
 struct cotls_conn {
+    /* what every operation touches */
     SSL *ssl; /* NULL: closed */
-    int fd;   /* -1: closed */
     struct cotls_state *st;
     struct cotls_ctx *ctx; /* kept by UV_CONTEXT */
+    const void *waited;    /* the address of what UV_WAITED holds */
+    int fd;                /* -1: closed */
+    int ssl_error;         /* SSL_get_error of the failure in work */
+    int sys_errno;         /* errno of the last failed recv */
+    int send_errno;        /* errno of the failed send: nothing can be sent any more */
+    bool established;      /* the handshake is done */
+    bool failed;           /* for good; UV_ERROR says why */
+    bool ended;            /* the peer's close_notify has come */
+    bool at_eof;           /* recv said 0 */
+    bool drained;          /* the last recv was short: the next answers "empty" unasked */
+    bool hold;             /* output is gathered; the driver sends it */
+    bool scheduled;        /* UV_SCHEDULER is set */
+    uint64_t bytes_in, bytes_out;
+    double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
     struct cotls_slot slot[SLOT_COUNT];
+
+    /* the handshake and the end */
     enum cotls_side side;
-    double timeout, handshake_timeout; /* seconds; negative: none */
-    double handshake_start, handshake_deadline, handshake_seconds;
+    bool begun;     /* a handshake byte may have been made */
+    bool send_lost; /* sending had failed before the handshake's last step */
+    bool owns;      /* close the transport with the connection */
+    bool owns_fd;   /* the transport is the descriptor itself */
+    bool alert_sent;
+    int alert; /* the last fatal alert, or -1 */
+    double handshake_timeout, handshake_start, handshake_deadline, handshake_seconds;
     size_t read_limit;
     const unsigned char *alpn; /* a server's own list; kept by UV_OPTIONS */
     size_t alpn_len;
     const char *names; /* to verify, each ended by NUL; kept by UV_OPTIONS */
     size_t names_len;
-    uint64_t bytes_in, bytes_out;
     struct cotls_record *record;
     char *verify_subject;
     long verify_code;
     int verify_depth;
-    int ssl_error;  /* SSL_get_error of the failure in work */
-    int sys_errno;  /* errno of the last failed recv */
-    int send_errno; /* errno of the failed send: nothing can be sent any more */
-    int alert;      /* the last fatal alert, or -1 */
-    bool alert_sent;
-    bool send_lost;   /* sending had failed before the handshake's last step */
-    bool hold;        /* output is gathered; the driver sends it */
-    bool drained;     /* the last recv was short: the next answers "empty" unasked */
-    bool at_eof;      /* recv said 0 */
-    bool begun;       /* a handshake byte may have been made */
-    bool established; /* the handshake is done */
-    bool ended;       /* the peer's close_notify has come */
-    bool failed;      /* for good; UV_ERROR says why */
-    bool owns;        /* close the transport with the connection */
-    bool owns_fd;     /* the transport is the descriptor itself */
-    bool is_tcp;
-    bool scheduled;           /* UV_SCHEDULER is set */
-    const void *waited;       /* the address of what UV_WAITED holds */
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
 };
 enum {
@@ -189,7 +191,6 @@ enum {
 /* A TCP socket that is not yet, or never becomes, a connection's. */
 struct cotls_socket {
     int fd; /* -1: closed */
-    bool is_tcp;
     struct sockaddr_in6 peer;
 };
 enum { UV_SOCKET_COUNT = UV_WAITED };

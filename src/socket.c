@@ -197,7 +197,7 @@ static int socket_lookup(lua_State *L)
 static struct cotls_socket *new_socket(lua_State *L)
 {
     struct cotls_socket *s = lua_newuserdatauv(L, sizeof *s, UV_SOCKET_COUNT);
-    *s = (struct cotls_socket){.fd = -1, .is_tcp = true};
+    *s = (struct cotls_socket){.fd = -1};
     luaL_setmetatable(L, COTLS_SOCKET);
     return s;
 }
