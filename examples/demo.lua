@@ -10,7 +10,6 @@ local CALLS = { curl = "curl -sSm 9 --cacert ca.pem --resolve curl.test:PORT:127
   openssl = "openssl s_client -quiet -verify_quiet -tls1_2 -alpn http/1.1 -connect 127.0.0.1:PORT -CAfile ca.pem "
     .. "-verify_return_error -servername openssl.test -verify_hostname openssl.test <request" }
 local children, served, done, right = {}, {}, 0, 0
-
 local function run(name, port) -- a program; the coroutine waits for its end
   local co, command = coroutine.running(), "exec " .. CALLS[name]:gsub("PORT", port) .. " >" .. name
   local options = { args = { "-c", command }, cwd = folder, stdio = { 0, 1, 2 }, env = { "PATH=" .. os.getenv "PATH" } }

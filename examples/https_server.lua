@@ -48,7 +48,6 @@ local function serve(accepted, folder)
 end
 
 if ... == "examples.https_server" then return { serve = serve } end
-
 luv.run(function(folder, port, certificate, key)
   local made = not certificate and assert(tls.make_certificate { names = { "localhost" } })
   local options = made or { certificate = certificate, key = key }

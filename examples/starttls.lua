@@ -50,7 +50,6 @@ local function client(plain, context)
   local conn <close> = assert(plain:upgrade(context, { server_name = "localhost" }):connect())
   ask(conn, conn:version(), "HELLO")
 end
-
 local made = assert(tls.make_certificate { names = { "localhost" } })
 local fds = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))
 made.role = "server"
