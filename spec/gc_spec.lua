@@ -379,6 +379,7 @@ describe("a thousand connections opened and dropped", function()
     collect()
     local fds = helper.count_fds()
     open_and_close()
+    open_and_close() -- tables have grown to their size
     assert.equal(fds, helper.count_fds())
     local lua, resident = collectgarbage("count"), helper.resident()
     open_and_close()

@@ -185,7 +185,7 @@ static void set_options(lua_State *L, struct cotls_conn *c)
             SSL_set_alpn_protos(c->ssl, c->alpn, (unsigned)n);
     }
     c->scheduled = lua_getfield(L, WRAP_OPTIONS, "scheduler") == LUA_TTABLE;
-    lua_setiuservalue(L, -2, UV_SCHEDULER);
+    lua_pop(L, 1);
     lua_pushvalue(L, WRAP_OPTIONS);
     lua_setiuservalue(L, -2, UV_OPTIONS);
     lua_getfield(L, WRAP_OPTIONS, "owns");

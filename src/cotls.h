@@ -89,7 +89,8 @@ struct cotls_ctx {
 enum { UV_CTX_SCHEDULER = 1, UV_CTX_ALPN, UV_CTX_COUNT = UV_CTX_ALPN };
 
 enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };
-enum cotls_slot_id { SLOT_READ, SLOT_WRITE, SLOT_WHOLE, SLOT_COUNT };
+/* An operation of the whole connection, a handshake, stands in the reader's place and keeps writers out. */
+enum cotls_slot_id { SLOT_READ, SLOT_WRITE, SLOT_COUNT, SLOT_WHOLE = SLOT_COUNT };
 
 /* What one call of an operation came to. */
 enum cotls_step {
@@ -152,7 +153,7 @@ struct cotls_conn {
     bool at_eof;           /* recv said 0 */
     bool drained;          /* the last recv was short: the next answers "empty" unasked */
     bool hold;             /* output is gathered; the driver sends it */
-    bool scheduled;        /* UV_SCHEDULER is set */
+    bool scheduled;        /* its options name a scheduler */
     uint64_t bytes_in, bytes_out;
     double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
@@ -183,7 +184,6 @@ enum {
     UV_WAITED, /* the scheduler to tell when the fd closes; the same index for sockets */
     UV_TRANSPORT,
     UV_OPTIONS,
-    UV_SCHEDULER,
     UV_ERROR,
     UV_COUNT = UV_ERROR
 };

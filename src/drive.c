@@ -54,7 +54,9 @@ static void push_scheduler(lua_State *L, const struct cotls_conn *c)
     if (c == NULL) {
         lua_pushvalue(L, 4);
     } else if (c->scheduled) {
-        lua_getiuservalue(L, 1, UV_SCHEDULER);
+        lua_getiuservalue(L, 1, UV_OPTIONS);
+        lua_getfield(L, -1, "scheduler");
+        lua_remove(L, -2);
     } else if (c->ctx->scheduled) {
         lua_getiuservalue(L, 1, UV_CONTEXT);
         lua_getiuservalue(L, -1, UV_CTX_SCHEDULER);
@@ -232,12 +234,18 @@ static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return held_still;
 }
 
+static struct cotls_slot *place_of(struct cotls_conn *c, const struct cotls_op *op)
+{
+    return &c->slot[op->slot == SLOT_WRITE ? SLOT_WRITE : SLOT_READ];
+}
+
 static bool busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
 {
-    if (op->slot != SLOT_WHOLE)
-        return held(L, c, &c->slot[op->slot]) || held(L, c, &c->slot[SLOT_WHOLE]);
-    return held(L, c, &c->slot[SLOT_READ]) || held(L, c, &c->slot[SLOT_WRITE]) ||
-           held(L, c, &c->slot[SLOT_WHOLE]);
+    struct cotls_slot *reader = &c->slot[SLOT_READ], *writer = &c->slot[SLOT_WRITE];
+    bool whole = reader->op != NULL && reader->op->slot == SLOT_WHOLE;
+    if ((op->slot != SLOT_WRITE || whole) && held(L, c, reader))
+        return true;
+    return op->slot != SLOT_READ && held(L, c, writer);
 }
 
 static void hold(lua_State *L, struct cotls_slot *s)
@@ -341,7 +349,7 @@ static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 /* The handshake is done, for the operation that needed it first. */
 static struct cotls_slot *go_to_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    struct cotls_slot *to = &c->slot[s->next->slot];
+    struct cotls_slot *to = place_of(c, s->next);
     struct cotls_slot from = *s;
     s->op = NULL;
     *to = from;
@@ -431,7 +439,7 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
 {
     bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
     const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
-    struct cotls_slot *s = &c->slot[now->slot];
+    struct cotls_slot *s = place_of(c, now);
     *s = *init;
     s->op = now;
     s->next = first ? op : NULL;

@@ -13,6 +13,7 @@ local deadlines = require("cotls.deadlines").new()
 local status, coroutine_resume, coroutine_running = coroutine.status, coroutine.resume, coroutine.running
 local yield = coroutine.yield
 
+---@class cotls.luv
 local luv = {}
 
 local running -- the state of the run under way, or nil
@@ -79,19 +80,16 @@ local function resume(co, ...)
   coroutine.close(co) -- its to-be-closed variables
 end
 
--- Closed when a task ends, by returning or by coroutine.close.
-local task_end = setmetatable({}, {
-  __close = function()
-    local co = coroutine_running()
-    if not (running and running.tasks[co]) then return end
-    running.tasks[co] = nil
-    running.live = running.live - 1
-    if running.live == 0 then stop_loop() end
-  end,
-})
+-- A run is closed by each of its tasks that ends, by returning or by coroutine.close.
+local Run = {}
 
-local function task(fn, ...)
-  local _ <close> = task_end
+function Run:__close()
+  self.live = self.live - 1
+  if self.live == 0 and self == running then stop_loop() end
+end
+
+local function task(run, fn, ...)
+  local _ <close> = run
   fn(...)
 end
 
@@ -272,9 +270,8 @@ function luv.spawn(fn, ...)
   check_running("spawn")
   if type(fn) ~= "function" then error("cotls.luv.spawn: a function expected, got " .. type(fn), 2) end
   local co = coroutine.create(task)
-  running.tasks[co] = true
   running.live = running.live + 1
-  resume(co, fn, ...)
+  resume(co, running, fn, ...)
   return co
 end
 
@@ -369,15 +366,14 @@ local function watch_interrupt()
 end
 
 local function begin(settings)
-  running = {
+  running = setmetatable({
     live = 0,
-    tasks = setmetatable({}, { __mode = "k" }),
     listening = setmetatable({}, { __mode = "k" }),
     on_error = settings.on_error,
     scheduler = core.get_scheduler(),
     watch = watch.new(on_event),
     signal = settings.signals ~= false and watch_interrupt() or nil,
-  }
+  }, Run)
   core.set_scheduler(luv)
 end
 
