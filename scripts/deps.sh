@@ -16,7 +16,7 @@ packages_of() {
   case $1 in
     build) echo gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev ;;
     demo) echo lua-luv curl openssl ;;
-    test) echo lua-busted lua-luv lua-socket curl openssl gnutls-bin ;;
+    test) echo lua-busted lua-luv lua-socket lua-cqueues curl openssl gnutls-bin strace ;;
     lint) echo lua-check clang-format ;;
     asan) echo gcc ;;
     valgrind) echo valgrind libc6-dbg ;;

@@ -278,7 +278,7 @@ describe("an encrypted key", function()
     local cert, key = helper.temp_file(LEAF.certificate), helper.temp_file(ENCRYPTED)
     local command = ("'%s' '%s' '%s' '%s'"):format(helper.lua, program, cert, key)
     local runs = { { "sh", "-c", command .. " </dev/null" }, { "setsid", "sh", "-c", command } }
-    if os.execute("command -v script >/dev/null 2>&1") then
+    if os.execute("script -qec true /dev/null >/dev/null 2>&1 </dev/null") then
       runs[#runs + 1] = { "script", "-qec", command, "/dev/null" } -- under a terminal of its own
     end
     for _, argv in ipairs(runs) do

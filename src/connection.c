@@ -61,28 +61,6 @@ static const char *prepare_fd(int fd)
     return NULL;
 }
 
-/* pcall's frame: an object, a method's name → its result; nothing when there is no such method. */
-static int call_method(lua_State *L)
-{
-    if (lua_getfield(L, 1, lua_tostring(L, 2)) == LUA_TNIL)
-        return 0;
-    lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
-    return 1;
-}
-
-/* Calls a method of the object on top, whatever it is. [-1, +1] its result, or nil */
-static void try_method(lua_State *L, const char *name)
-{
-    lua_pushcfunction(L, call_method);
-    lua_insert(L, -2);
-    lua_pushstring(L, name);
-    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-        lua_pop(L, 1);
-        lua_pushnil(L);
-    }
-}
-
 /* The integer at index as a descriptor, or -1. */
 static int integer_fd(lua_State *L, int index)
 {
@@ -97,7 +75,7 @@ static int method_fd(lua_State *L)
     int fd = -1;
     for (size_t i = 0; i < sizeof methods / sizeof *methods && fd < 0; i++) {
         lua_pushvalue(L, WRAP_TRANSPORT);
-        try_method(L, methods[i]);
+        cotls_call_method(L, methods[i]);
         fd = integer_fd(L, -1);
         lua_pop(L, 1);
     }
@@ -153,6 +131,7 @@ static double number_option(lua_State *L, const char *name, double value)
 /* A string that the options table keeps. */
 static const char *string_option(lua_State *L, const char *name, size_t *n)
 {
+    *n = 0;
     lua_getfield(L, WRAP_OPTIONS, name);
     const char *text = lua_tolstring(L, -1, n);
     lua_pop(L, 1);
@@ -160,29 +139,34 @@ static const char *string_option(lua_State *L, const char *name, size_t *n)
 }
 
 /* Sets SNI; OpenSSL's macro wants text that it could write to. */
-static void set_server_name(SSL *ssl, const char *name, size_t n)
+static bool set_server_name(SSL *ssl, const char *name, size_t n)
 {
     char copy[TLSEXT_MAXLEN_host_name + 1];
-    if (n < sizeof copy)
-        SSL_set_tlsext_host_name(ssl, memcpy(copy, name, n + 1));
+    return n < sizeof copy && SSL_set_tlsext_host_name(ssl, memcpy(copy, name, n + 1));
+}
+
+/* What is asked of OpenSSL; false: no memory. */
+static bool set_hello(struct cotls_conn *c, const char *server_name, size_t n)
+{
+    if (server_name != NULL && !set_server_name(c->ssl, server_name, n))
+        return false;
+    return c->alpn == NULL || c->ctx->server ||
+           SSL_set_alpn_protos(c->ssl, c->alpn, (unsigned)c->alpn_len) == 0;
 }
 
 /* The per-connection options; the connection is on top. */
 static void set_options(lua_State *L, struct cotls_conn *c)
 {
     size_t n;
-    const char *text;
+    const char *server_name = string_option(L, "server_name", &n);
     c->timeout = number_option(L, "timeout", c->timeout);
     c->handshake_timeout = number_option(L, "handshake_timeout", c->handshake_timeout);
     c->read_limit = (size_t)number_option(L, "read_limit", (double)c->read_limit);
-    if ((text = string_option(L, "server_name", &n)) != NULL)
-        set_server_name(c->ssl, text, n);
     c->names = string_option(L, "verify_names", &c->names_len);
-    if ((text = string_option(L, "alpn", &n)) != NULL) {
-        c->alpn = (const unsigned char *)text;
-        c->alpn_len = n;
-        if (!c->ctx->server)
-            SSL_set_alpn_protos(c->ssl, c->alpn, (unsigned)n);
+    c->alpn = (const unsigned char *)string_option(L, "alpn", &c->alpn_len);
+    if (!set_hello(c, server_name, n)) {
+        cotls_push_queue_reason(L);
+        luaL_error(L, "OpenSSL takes no options: %s", lua_tostring(L, -1));
     }
     c->scheduled = lua_getfield(L, WRAP_OPTIONS, "scheduler") == LUA_TTABLE;
     lua_pop(L, 1);
@@ -206,8 +190,11 @@ static bool make_ssl(struct cotls_conn *c)
         return false;
     }
     SSL_set_bio(c->ssl, bio, bio);
-    SSL_set_app_data(c->ssl, c);
-    return true;
+    if (SSL_set_app_data(c->ssl, c))
+        return true;
+    SSL_free(c->ssl);
+    c->ssl = NULL;
+    return false;
 }
 
 /* [-0, +1] an empty connection with its metatable */
@@ -254,11 +241,10 @@ int cotls_wrap(lua_State *L)
 /* ---- close ---- */
 
 /* What was received but not read makes the kernel answer close with a reset,
- * which can overtake the alert that explains the failure: read it, within reason. */
-static void drain(struct cotls_conn *c)
+ * which destroys what is still to be sent: an alert, or data. Read it, within reason. */
+static void drain(const struct cotls_conn *c)
 {
     unsigned char waste[4096];
-    shutdown(c->fd, SHUT_WR);
     for (int i = 0; i < 16; i++)
         if (recv(c->fd, waste, sizeof waste, MSG_DONTWAIT) <= 0)
             return;
@@ -281,7 +267,7 @@ static void close_transport(lua_State *L, int index, int fd, bool is_fd)
         return;
     }
     lua_getiuservalue(L, index, UV_TRANSPORT);
-    try_method(L, "close");
+    cotls_call_method(L, "close");
     lua_pop(L, 1);
 }
 
@@ -297,9 +283,9 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     if (notify)
         notify_peer(c);
     cotls_record_keep(c);
-    if (!c->established && c->begun && c->owns)
+    if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
         drain(c);
-    else if (!c->failed) /* else SSL_free makes the session unfit for resumption */
+    if (c->established && !c->failed) /* else SSL_free makes the session unfit for resumption */
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL *ssl = c->ssl;
     c->ssl = NULL;

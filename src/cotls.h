@@ -97,6 +97,7 @@ enum cotls_step {
     STEP_DONE,
     STEP_WANT_READ,
     STEP_WANT_WRITE,
+    STEP_TURN, /* much was done in one go: others first */
     STEP_END,  /* the peer's close_notify */
     STEP_SHUT, /* this side's close_notify is sent: no more writing */
     STEP_FAIL, /* c->ssl_error, c->sys_errno and OpenSSL's queue tell why */
@@ -130,8 +131,10 @@ struct cotls_slot {
     size_t offset;               /* write: within it. read: length of what is read so far */
     size_t scanned;              /* read: bytes known to hold no end of line */
     size_t written;
-    bool raise;    /* an iterator: errors are raised */
-    bool leftover; /* the connection had failed before this operation began */
+    unsigned records; /* since the last wait */
+    bool turn;        /* it waits only to let others have theirs */
+    bool raise;       /* an iterator: errors are raised */
+    bool leftover;    /* the connection had failed before this operation began */
 };
 
 /* What the getters tell when the SSL is gone. */
@@ -217,6 +220,7 @@ enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);
 void cotls_release(lua_State *L, int index);
+void cotls_call_method(lua_State *L, const char *name);
 extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
 
 /* ---- hook.c: what OpenSSL calls ---- */

@@ -70,22 +70,60 @@ static void push_scheduler(lua_State *L, const struct cotls_conn *c)
     }
 }
 
+/* pcall's frame: an object, the address of a method's name → its result; nothing
+ * when there is no such method. */
+static int call_method(lua_State *L)
+{
+    if (lua_getfield(L, 1, lua_touserdata(L, 2)) == LUA_TNIL)
+        return 0;
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+/* Calls object:name(), whatever the object on top is; raises nothing, not even
+ * without memory. [-1, +1] the result, or nil */
+void cotls_call_method(lua_State *L, const char *name)
+{
+    union {
+        const char *name;
+        void *address;
+    } key = {name};
+    lua_pushcfunction(L, call_method);
+    lua_insert(L, -2);
+    lua_pushlightuserdata(L, key.address);
+    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+}
+
+/* pcall's frame: a scheduler, a waiter. */
+static int call_release(lua_State *L)
+{
+    if (lua_getfield(L, 1, "release") != LUA_TNIL) {
+        lua_pushvalue(L, 2);
+        lua_call(L, 1, 0);
+    }
+    return 0;
+}
+
 /* Calls release(waiter) of the scheduler that was asked last. The collector
  * calls this too: what goes wrong in there is nobody's to hear. [-0, +0] */
 void cotls_release(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
-    if (lua_getiuservalue(L, index, UV_WAITED) == LUA_TTABLE) {
-        lua_pushnil(L);
-        lua_setiuservalue(L, index, UV_WAITED);
-        if (lua_getfield(L, -1, "release") != LUA_TNIL) {
-            lua_pushvalue(L, index);
-            if (lua_pcall(L, 1, 0, 0) == LUA_OK)
-                lua_pushnil(L);
-        }
+    if (lua_getiuservalue(L, index, UV_WAITED) != LUA_TTABLE) {
         lua_pop(L, 1);
+        return;
     }
-    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_setiuservalue(L, index, UV_WAITED);
+    lua_pushcfunction(L, call_release);
+    lua_insert(L, -2);
+    lua_pushvalue(L, index);
+    if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+        lua_pop(L, 1);
 }
 
 /* Remembers whom to tell when the fd closes; the scheduler is on top. [-0, +0] */
@@ -363,7 +401,9 @@ static struct cotls_slot *go_to_next(lua_State *L, struct cotls_conn *c, struct 
 static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
     enum verdict v = judge(L, s->base);
-    if (v == GO_ON)
+    bool turn = s->turn;
+    s->turn = false;
+    if (v == GO_ON || (v == TIMEOUT && turn && c->ssl != NULL))
         return true;
     if (c->ssl == NULL)
         *results = fail_closed(L, c, s);
@@ -393,8 +433,38 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
         return false;
     }
     s->base = lua_gettop(L);
+    s->records = 0;
     hold(L, s);
     suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
+    return woken(L, c, s, results);
+}
+
+/* Is there a scheduler with others to give a turn to? [-0, +0] */
+static bool has_others(lua_State *L, const struct cotls_conn *c)
+{
+    push_scheduler(L, c);
+    bool others = lua_istable(L, -1) && lua_isyieldable(L);
+    lua_pop(L, 1);
+    return others;
+}
+
+/* A peer that is always ready must not keep the operation from its deadline, nor
+ * others from their turn: after so much in one go, a wait whose time is up at once. */
+static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
+{
+    double now = cotls_now();
+    if (s->timeout == 0)
+        return true;
+    if (now >= deadline_of(c, s)) {
+        *results = fail_timeout(L, c, s);
+        return false;
+    }
+    if (!has_others(L, c))
+        return true;
+    s->base = lua_gettop(L);
+    s->turn = true;
+    hold(L, s);
+    suspend(L, c, c->fd, s->op->slot == SLOT_WRITE, now, s - c->slot, resumed);
     return woken(L, c, s, results);
 }
 
@@ -414,6 +484,9 @@ static int proceed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
                 return op->push(L, c, s);
             }
             s = go_to_next(L, c, s);
+        } else if (step == STEP_TURN) {
+            if (!take_turn(L, c, s, &results))
+                return results;
         } else if (step != STEP_WANT_READ && step != STEP_WANT_WRITE) {
             return fail_step(L, c, s, step);
         } else if (!wait_for(L, c, s, step == STEP_WANT_WRITE, &results)) {

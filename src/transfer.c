@@ -12,6 +12,14 @@
 #define SHUTDOWN_LIMIT (64 * 1024)
 #define NUMERAL_MAX 200 /* the longest numeral, as in liolib */
 
+/* Records that one operation moves before others have their turn: 1 MiB. */
+#define RECORDS_PER_TURN 64
+
+static bool turn_is_over(struct cotls_slot *s)
+{
+    return ++s->records % RECORDS_PER_TURN == 0;
+}
+
 /* ---- reading ---- */
 
 /* Output that reading brought forth (a handshake message, an alert) goes out as far as it can. */
@@ -41,8 +49,8 @@ static enum cotls_step fill(struct cotls_conn *c)
         c->plain.len += (size_t)r;
     else if (step == STEP_WANT_READ)
         step = want_read(c);
-    else if (step == STEP_FAIL)
-        cotls_flush(c); /* the alert */
+    else if (step == STEP_WANT_WRITE || step == STEP_FAIL)
+        cotls_flush(c); /* what is in the way; the alert */
     return step;
 }
 
@@ -246,6 +254,8 @@ static enum cotls_step read_step(lua_State *L, struct cotls_conn *c, struct cotl
         if (step != STEP_WANT_READ)
             return step;
         step = fill(c);
+        if (step == STEP_DONE && turn_is_over(s))
+            return STEP_TURN;
         if (step != STEP_DONE && step != STEP_END)
             return step;
     }
@@ -309,6 +319,8 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
         if (step != STEP_DONE)
             return step;
         advance(L, s, (size_t)r);
+        if (turn_is_over(s))
+            return STEP_TURN;
     }
 }
 

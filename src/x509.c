@@ -5,6 +5,7 @@
  * pushed under lua_pcall, because even a string can fail for lack of memory. */
 #include "cotls.h"
 
+#include <limits.h>
 #include <math.h>
 #include <openssl/bn.h>
 #include <openssl/crypto.h>
@@ -242,6 +243,7 @@ static bool read_names(lua_State *L, struct wish *w)
     int list = lua_gettop(L);
     size_t count = lua_rawlen(L, list);
     struct text *names = lua_newuserdatauv(L, (count + 1) * sizeof *names, 0);
+    luaL_checkstack(L, (int)(count < INT_MAX - 64 ? count + 64 : INT_MAX), "too many names");
     for (size_t i = 0; i < count; i++) {
         if (lua_rawgeti(L, list, (lua_Integer)i + 1) != LUA_TSTRING)
             luaL_argerror(L, 1, lua_pushfstring(L, "names[%d] must be a string", (int)i + 1));
@@ -250,7 +252,7 @@ static bool read_names(lua_State *L, struct wish *w)
             lua_pushfstring(L, "'%s' is neither a DNS name nor an IP address", names[i].data);
             return false;
         }
-        lua_pop(L, 1);
+        /* the string stays on the stack: what runs in between may change the list */
     }
     w->names = names;
     w->names_count = count;
