@@ -1000,3 +1000,27 @@ describe("a transport that answers \"not now\" after every byte", function()
     end
   end)
 end)
+
+describe("a scheduler whose release cannot even be looked up", function()
+  it("does not keep a connection from closing", function()
+    collectgarbage()
+    local fds = helper.count_fds()
+    for _ = 1, 5 do
+      local scheduler = setmetatable({ wait = function() return nil, "no" end, blocking = true }, {
+        __index = function(_, name) if name == "release" then error "no release" end end,
+      })
+      local client, server = helper.pair(nil, { scheduler = scheduler })
+      local ok, err = client:connect()
+      assert.is_nil(ok)
+      assert.equal("cancelled", err.code)
+      assert.is_nil(client:fileno())
+      assert.is_true(client:close())
+      server:close()
+    end
+    collectgarbage()
+    assert.equal(fds, helper.count_fds())
+    local client, server = helper.handshaken()
+    assert(client:write("x\n"))
+    assert.equal("x", helper.together { function() return server:read() end }[1][1])
+  end)
+end)

@@ -1213,3 +1213,45 @@ describe("Ctrl-C", function()
     assert.matches("end", child.stdout)
   end)
 end)
+
+describe("a peer that never stops sending", function()
+  -- Sends as fast as it can for as long as it is read.
+  local function flood(options, reader)
+    in_loop(function()
+      local client, server = pair("1.3", options)
+      local block, ticks, over = ("x"):rep(65536), 0, false
+      luv.spawn(function()
+        while not over and server:write(block) do end
+        server:close()
+      end)
+      luv.spawn(function()
+        while not over do
+          ticks = ticks + 1
+          luv.sleep(0)
+        end
+      end)
+      reader(client, function() return ticks end)
+      over = true
+      client:close()
+    end)
+  end
+
+  it("does not keep a read from its deadline", function()
+    flood({ timeout = 0.2 }, function(client)
+      local started = tls.now()
+      local data, err = client:read(1 << 40)
+      assert.is_nil(data)
+      assert.equal("timeout", err.code)
+      assert.is_true(tls.now() - started < 5 * helper.slow)
+      assert.is_true(err.partial > 0)
+    end)
+  end)
+
+  it("does not keep others from their turn", function()
+    flood({}, function(client, ticks)
+      local before = ticks()
+      assert(client:read(16 << 20))
+      assert.is_true(ticks() - before >= 8)
+    end)
+  end)
+end)

@@ -647,3 +647,25 @@ describe("a listener", function()
     for _, socket in ipairs(sockets) do socket:close() end
   end)
 end)
+
+describe("close", function()
+  it("does not reset what was written when the peer's session tickets are unread", function()
+    helper.in_loop(function()
+      local contexts = helper.contexts "1.3"
+      local listener = assert(tls.listen("127.0.0.1", 0, { context = contexts.server }))
+      local data, accepted = ("x"):rep(300000), false
+      luv.spawn(function()
+        local conn = assert(tls.connect("127.0.0.1", listener:port(), { context = contexts.client }))
+        while not accepted do luv.sleep(0.001) end
+        assert(conn:write(data))
+        conn:close()
+      end)
+      local server = listener()
+      assert(server:accept())
+      accepted = true
+      assert.equal(#data, #assert(server:read("a")))
+      server:close()
+      listener:close()
+    end)
+  end)
+end)

@@ -188,3 +188,18 @@ describe("make_certificate", function()
     assert.equal(fds, helper.count_fds())
   end)
 end)
+
+describe("make_certificate", function()
+  it("is not confused by options that change while they are read", function()
+    local names = { ("x"):rep(50) .. ".example" }
+    local made = assert(tls.make_certificate(setmetatable({ names = names }, {
+      __index = function(_, name)
+        if name ~= "days" then return nil end
+        names[1] = nil
+        collectgarbage()
+        for i = 1, 100 do names[i + 1] = ("z"):rep(100) .. i end
+      end,
+    })))
+    assert.matches("BEGIN CERTIFICATE", made.certificate)
+  end)
+end)

@@ -41,9 +41,7 @@ static int wrap_error(lua_State *L, const char *option, const char *reason)
 {
     lua_pushstring(L, reason);
     cotls_error_config(L, option);
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 /* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
@@ -292,8 +290,9 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     cotls_release(L, index);
     int fd = c->fd;
     c->fd = -1;
+    ERR_set_mark(); /* the collector may come while a queue is read */
     SSL_free(ssl);
-    cotls_clear_errors();
+    ERR_pop_to_mark();
     cotls_buf_free(&c->cipher);
     cotls_buf_free(&c->plain);
     cotls_buf_free(&c->out);
@@ -413,9 +412,8 @@ static int set_state(lua_State *L, enum cotls_side side, const char *verb)
 {
     struct cotls_conn *c = cotls_check_conn(L);
     if (c->ssl == NULL) {
-        lua_pushnil(L);
         cotls_error_plain(L, "closed", verb, "the connection is closed");
-        return 2;
+        return cotls_nil_error(L);
     }
     choose_side(L, c, side, verb);
     lua_settop(L, 1);

@@ -27,6 +27,10 @@ static bool set_role(lua_State *L, struct cotls_ctx *x)
     x->server = strcmp(role, "server") == 0;
     if (!x->server && strcmp(role, "client") != 0)
         return refuse(L, "must be \"client\" or \"server\"");
+    if (x->server) {
+        x->verifies = false;
+        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
+    }
     return true;
 }
 
@@ -50,9 +54,10 @@ static bool set_insecure(lua_State *L, struct cotls_ctx *x)
     bool insecure = lua_toboolean(L, -1);
     if (insecure && x->server)
         return refuse(L, "is for clients; a server has verify_client");
-    x->verifies = !x->server && !insecure;
-    if (x->verifies)
-        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_PEER, NULL);
+    if (insecure) {
+        x->verifies = false;
+        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
+    }
     return true;
 }
 
@@ -202,8 +207,10 @@ static const struct setting settings[] = {
 static void set_defaults(struct cotls_ctx *x)
 {
     SSL_CTX *ctx = x->ssl_ctx;
-    SSL_CTX_set_app_data(ctx, x);
-    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION) /* the system's may be higher */
+        SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    x->verifies = true;
     SSL_CTX_set_options(ctx,
                         SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
@@ -233,9 +240,7 @@ int cotls_context(lua_State *L)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         if (lua_getfield(L, 2, settings[i].name) != LUA_TNIL && !settings[i].apply(L, x)) {
             cotls_error_config(L, settings[i].name);
-            lua_pushnil(L);
-            lua_insert(L, -2);
-            return 2;
+            return cotls_nil_error(L);
         }
         lua_settop(L, 2);
     }

@@ -37,7 +37,7 @@ double cotls_now(void)
 }
 
 /* A metatable with metamethods and, unless NULL, methods. [-0, +0] */
-int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth)
+void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth)
 {
     luaL_newmetatable(L, name);
     luaL_setfuncs(L, meta, 0);
@@ -47,7 +47,6 @@ int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const 
         lua_setfield(L, -2, "__index");
     }
     lua_pop(L, 1);
-    return 0;
 }
 
 static int core_now(lua_State *L)

@@ -72,7 +72,7 @@ struct cotls_state *cotls_state(lua_State *L);
 void cotls_push_threads(lua_State *L);   /* [-0, +1] slot -> coroutine, weak */
 void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler, a table or nil */
 double cotls_now(void);
-int cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
+void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
 
 /* ---- objects ---- */
 
@@ -207,6 +207,7 @@ void cotls_error_config(lua_State *L, const char *option); /* [-1, +1] the text 
 void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step);
 void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
 void cotls_push_verify(lua_State *L, long code, int depth, const char *subject);
+int cotls_nil_error(lua_State *L);
 bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
 int cotls_error_new(lua_State *L);

@@ -143,15 +143,15 @@ static void note_waited(lua_State *L, struct cotls_conn *c)
         c->waited = lua_topointer(L, -1);
 }
 
-/* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes.
- * After a signal an empty function is called, so that a debug hook (lua's own
- * Ctrl-C) gets its turn. */
 static int no_op(lua_State *L)
 {
     (void)L;
     return 0;
 }
 
+/* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes.
+ * After a signal an empty function is called, so that a debug hook (lua's own
+ * Ctrl-C) gets its turn. */
 static void block(lua_State *L, int fd, bool write, double deadline)
 {
     struct pollfd p = {.fd = fd, .events = write ? POLLOUT : POLLIN};
@@ -304,11 +304,7 @@ static int give_up(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     if (op->annotate != NULL)
         op->annotate(L, c, s);
     s->op = NULL;
-    if (raise)
-        return lua_error(L);
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+    return raise ? lua_error(L) : cotls_nil_error(L);
 }
 
 static const char *name_of(const struct cotls_slot *s)
@@ -355,7 +351,7 @@ static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
 
 static int fail_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    bool whole = s->op->handshake && cotls_now() >= c->handshake_deadline;
+    bool whole = s->op->handshake && !c->established && cotls_now() >= c->handshake_deadline;
     cotls_error_plain(L, "timeout", name_of(s),
                       whole ? "the handshake took longer than handshake_timeout" : "timed out");
     if (whole)
@@ -379,7 +375,7 @@ static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->deadline == 0)
         s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
-    if (s->op->handshake && c->handshake_deadline < s->deadline)
+    if (s->op->handshake && !c->established && c->handshake_deadline < s->deadline)
         return c->handshake_deadline;
     return s->deadline;
 }
@@ -532,9 +528,8 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
     if (c->ssl == NULL)
         return fail_closed(L, c, &init);
     if (c->failed && op->slot != SLOT_READ) {
-        lua_pushnil(L);
         lua_getiuservalue(L, 1, UV_ERROR);
-        return 2;
+        return cotls_nil_error(L);
     }
     s = claim(c, op, &init);
     if (s->op->handshake && c->side == SIDE_NONE) {
@@ -581,9 +576,7 @@ static int wait_done(lua_State *L, int status, lua_KContext id)
     case GIVEN:
         break;
     }
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 /* core.wait(socket, want, deadline or nil, scheduler or nil) → true, or nil, err */
@@ -595,9 +588,8 @@ int cotls_wait(lua_State *L)
     double deadline = luaL_optnumber(L, 3, HUGE_VAL);
     lua_settop(L, WAIT_TOP);
     if (socket->fd < 0) {
-        lua_pushnil(L);
         cotls_error_plain(L, "closed", "wait", "the socket is closed");
-        return 2;
+        return cotls_nil_error(L);
     }
     suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
     return wait_done(L, LUA_OK, 0);

@@ -253,6 +253,14 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
     lua_setfield(L, -2, "peer");
 }
 
+/* [-1, +2] nil under the error on top; returns their number */
+int cotls_nil_error(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
 bool cotls_is_error(lua_State *L, int index)
 {
     if (!lua_istable(L, index) || !lua_getmetatable(L, index))

@@ -468,9 +468,8 @@ static int conn_shutdown(lua_State *L)
     int kind = luaL_checkoption(L, 2, "both", kinds);
     lua_settop(L, 1);
     if (c->ssl != NULL && !c->established) {
-        lua_pushnil(L);
         cotls_error_plain(L, "tls", "shutdown", "shutdown while in init: the handshake is not done");
-        return 2;
+        return cotls_nil_error(L);
     }
     return cotls_run(L, c, kind == 0 ? &op_shutdown_write : &op_shutdown, conn_shutdown);
 }

@@ -311,9 +311,9 @@ end
 
 -- Name lookup by libuv: a list, or nil, err.
 local function look_up(host, port, deadline)
-  local pause = { fire = end_pause, co = coroutine_running() }
+  local pause = { fire = end_pause, co = coroutine_running(), run = running }
   local request = assert(uv.getaddrinfo(host, tostring(port), { socktype = "stream" }, function(err, found)
-    if pause.over then return end
+    if pause.over or pause.run ~= running then return end
     pause.found, pause.reason = found, err
     end_pause(pause)
   end))

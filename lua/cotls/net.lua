@@ -150,7 +150,10 @@ function net.connect(host, port, given)
   if deadline then settings.handshake_timeout = math.max(deadline - core.now(), 0) end
   local conn
   conn, err = core.wrap(context, socket, settings)
-  if not conn then return nil, err end
+  if not conn then
+    socket:close()
+    return nil, err
+  end
   local polls = (settings.timeout or core.context_timeouts(context)) == 0
   if polls then conn:settimeout(nil) end
   local ok
@@ -194,6 +197,10 @@ function Listener:set_context(context)
   return self
 end
 
+local function scheduler_of(self)
+  return self._settings.scheduler or core.context_scheduler(self._context)
+end
+
 -- Out of descriptors: the collector may have some; if it had none the last time, a moment's rest. A listening
 -- socket is never writable, so this wait ends by its deadline under every scheduler.
 local function make_room(self)
@@ -202,12 +209,8 @@ local function make_room(self)
     self._full = true
     return true
   end
-  local ok, err = core.wait(self._socket, "write", core.now() + RESPITE, self:_scheduler())
+  local ok, err = core.wait(self._socket, "write", core.now() + RESPITE, scheduler_of(self))
   return ok or err.code == "timeout", err
-end
-
-function Listener:_scheduler()
-  return self._settings.scheduler or core.context_scheduler(self._context)
 end
 
 -- The next socket; nil when it is closed; nil, err on what a listener cannot go on after.
@@ -220,7 +223,7 @@ local function next_socket(self)
     end
     local ok = false
     if err.code == "want_read" then
-      ok, err = core.wait(self._socket, "read", nil, self:_scheduler())
+      ok, err = core.wait(self._socket, "read", nil, scheduler_of(self))
     elseif err.code == "limit" then
       ok, err = make_room(self)
     end

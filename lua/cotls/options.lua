@@ -131,14 +131,25 @@ local function check_type(who, name, value, check, level)
   end
 end
 
-local function check_all(who, given, types, level)
+local function check_table(who, given, level)
   if type(given) ~= "table" then
     error(("%s: a table of options expected, got %s"):format(who, type(given)), level + 1)
   end
-  for name, value in pairs(given) do
+end
+
+-- A plain copy of the options, each of its type; those that a metatable gives are among them.
+local function check_all(who, given, types, level)
+  local checked = {}
+  check_table(who, given, level + 1)
+  for name in pairs(given) do
     if not types[name] then unknown(who, name, level + 1, types) end
-    check_type(who, name, value, types[name], level + 1)
   end
+  for name, check in pairs(types) do
+    local value = given[name]
+    if value ~= nil then check_type(who, name, value, check, level + 1) end
+    checked[name] = value
+  end
+  return checked
 end
 
 --- Error objects of refused values.
@@ -173,6 +184,8 @@ local function checked_name(name)
     if label == "" then return nil, "a name has no empty label" end
     if #label > 63 then return nil, "a label has at most 63 bytes" end
   end
+  -- the resolver would take it for an IPv4 address, and not always for the same one
+  if bare:find("^[%d.]*%d$") or bare:find("%.?0[xX]%x*$") then return nil, "neither a name nor an IP address" end
   return bare
 end
 
@@ -269,7 +282,7 @@ end
 --- Checks what tls.context is given.
 -- @return what core.context takes; or nil, err
 function options.context(given, who, level)
-  check_all(who, given, context_types, level + 1)
+  given = check_all(who, given, context_types, level + 1)
   local settings = {
     role = given.role,
     insecure = given.insecure or false,
@@ -321,7 +334,7 @@ end
 --- Checks what ctx:wrap is given.
 -- @return what core.wrap takes; or nil, err
 function options.connection(given, role, who, level)
-  check_all(who, given, connection_types, level + 1)
+  given = check_all(who, given, connection_types, level + 1)
   local settings = {
     timeout = seconds_or_none(given.timeout),
     handshake_timeout = seconds_or_none(given.handshake_timeout),
@@ -345,19 +358,20 @@ end
 -- An option of both kinds is the connection's.
 function options.split(given, who, level)
   local context, connection = nil, {}
-  if type(given) ~= "table" then
-    error(("%s: a table of options expected, got %s"):format(who, type(given)), level + 1)
-  end
-  for name, value in pairs(given) do
-    if connection_types[name] then
-      connection[name] = value
-    elseif context_types[name] then
-      context = context or {}
-      context[name] = value
-    elseif name ~= "context" then
+  check_table(who, given, level + 1)
+  for name in pairs(given) do
+    if not (context_types[name] or connection_types[name] or name == "context") then
       unknown(who, name, level + 1, context_types, connection_types, { context = true })
     end
   end
+  for name in pairs(context_types) do
+    local value = given[name]
+    if value ~= nil and not connection_types[name] then
+      context = context or {}
+      context[name] = value
+    end
+  end
+  for name in pairs(connection_types) do connection[name] = given[name] end
   if given.context ~= nil and context then
     error(("%s: option '%s' is the context's, and a context is given"):format(who, (next(context))), level + 1)
   end
