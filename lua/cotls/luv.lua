@@ -43,7 +43,7 @@ function arm_timer()
     timer = timer or uv.new_timer()
     uv.update_time()
     local ms = math.ceil(math.min((due - core.now()) * 1000, FAR))
-    timer:start(math.max(0, ms), 0, on_timer)
+    timer:start(math.max(1, ms), 0, on_timer) -- a timer of 0 would come again before any descriptor is looked at
   end
 end
 
