@@ -337,59 +337,6 @@ static const struct option {
 };
 #define OPTIONS (sizeof options / sizeof *options)
 
-/* How many letters to change, add or leave out. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[16], n = strlen(b);
-    if (strlen(a) >= sizeof row / sizeof *row || n >= sizeof row / sizeof *row)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
-/* Raises for a key of the table at 1 that is no option. [-0, +1] the key is on top */
-static void check_key(lua_State *L)
-{
-    const char *key = luaL_tolstring(L, -1, NULL), *nearest = NULL;
-    size_t n = strlen(key), least = n < 3 ? n : 3; /* what is farther is not meant */
-    for (size_t i = 0; i < OPTIONS; i++) {
-        size_t d = distance(key, options[i].name);
-        if (d == 0)
-            return;
-        if (d < least) {
-            least = d;
-            nearest = options[i].name;
-        }
-    }
-    lua_pushfstring(L, "unknown option '%s'", key);
-    if (nearest != NULL)
-        lua_pushfstring(L, "%s, did you mean '%s'?", lua_tostring(L, -1), nearest);
-    luaL_argerror(L, 1, lua_tostring(L, -1));
-}
-
-static void check_keys(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_pushnil(L);
-    while (lua_next(L, 1) != 0) {
-        lua_pop(L, 1);
-        check_key(L);
-        lua_pop(L, 1);
-    }
-}
-
 /* The values stay on the stack, for the wish points into them. NULL, or the name
  * of the option that is refused, with the reason pushed. */
 static const char *read_wish(lua_State *L, struct wish *w)
@@ -633,7 +580,7 @@ int cotls_make_certificate(lua_State *L)
     struct wish w = {.days = 30, .key_type = key_types};
     struct work k = {0};
     lua_settop(L, 1);
-    check_keys(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
     const char *option = read_wish(L, &w);
     if (option != NULL)
         return refused(L, option);

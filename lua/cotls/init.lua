@@ -10,7 +10,6 @@ local tls = {
   openssl_version = core.openssl_version,
   now = core.now,
   is_error = core.is_error,
-  make_certificate = core.make_certificate,
   connect = net.connect,
   listen = net.listen,
 }
@@ -18,6 +17,10 @@ function tls.context(given)
   local settings, err = options.context(given or {}, "tls.context", 2)
   if not settings then return nil, err end
   return core.context(settings)
+end
+
+function tls.make_certificate(given)
+  return core.make_certificate(options.certificate(given, "tls.make_certificate", 2))
 end
 
 local Context = core.methods("cotls.context")

@@ -84,6 +84,19 @@ local connection_types = {
   owns = kind("boolean"),
 }
 
+local function is_names(value)
+  return type(value) == "table" and (#value == 0 or strings(value)), "a list of strings"
+end
+
+local certificate_types = {
+  subject = kind("string"),
+  names = is_names,
+  days = kind("number"),
+  key_type = kind("string"),
+  ca = kind("table"),
+  is_ca = kind("boolean"),
+}
+
 -- ---- unknown names ----
 
 -- Levenshtein's distance.
@@ -352,6 +365,11 @@ function options.connection(given, role, who, level)
     if not settings.alpn then return refused("alpn", err) end
   end
   return settings
+end
+
+--- Checks the types of what tls.make_certificate is given.
+function options.certificate(given, who, level)
+  return check_all(who, given, certificate_types, level + 1)
 end
 
 --- Sorts what tls.connect and tls.listen are given: context options, connection options, the context.
