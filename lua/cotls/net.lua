@@ -198,7 +198,7 @@ function Listener:set_context(context)
 end
 
 local function scheduler_of(self)
-  return self._settings.scheduler or core.context_scheduler(self._context)
+  return self._settings and self._settings.scheduler or core.context_scheduler(self._context)
 end
 
 -- Out of descriptors: the collector may have some; if it had none the last time, a moment's rest. A listening
@@ -251,7 +251,7 @@ function net.listen(host, port, given)
   local socket
   socket, err = listen(host, port)
   if not socket then return nil, err end
-  local self = { _socket = socket, _context = context, _settings = settings }
+  local self = { _socket = socket, _context = context, _settings = next(settings) and settings }
   self._address, self._port = socket:address()
   return setmetatable(self, Listener)
 end
