@@ -12,15 +12,7 @@ local function random_source(seed)
   end
 end
 
-local function noise(n, seed)
-  local parts = {}
-  seed = seed * 7919 + n
-  for i = 1, n // 8 + 1 do
-    seed = (seed * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
-    parts[i] = string.pack("<i8", seed)
-  end
-  return table.concat(parts):sub(1, n)
-end
+local noise = helper.noise
 
 -- Pairs with what each server has sent and each client has read so far.
 local function make_streams(count)

@@ -6,11 +6,7 @@ local core = require "cotls.core"
 local uv = require "luv"
 local helper = require "spec.helper"
 
-local function code_of(ok, err)
-  assert.is_nil(ok)
-  assert.is_true(tls.is_error(err))
-  return err.code
-end
+local code_of = helper.code_of
 
 -- Runs fn once as a coroutine that must not wait.
 local function at_once(fn, ...)

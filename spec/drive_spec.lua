@@ -25,11 +25,7 @@ before_each(function() kept = {} end)
 
 local SHORT = 0.03 -- seconds; a deadline that a spec waits for
 
-local function code_of(ok, err)
-  assert.is_nil(ok)
-  assert.is_true(tls.is_error(err))
-  return err.code
-end
+local code_of = helper.code_of
 
 -- Resumes; gives what it yields or returns. An error in the coroutine is raised.
 local function resume(co, ...)

@@ -581,4 +581,21 @@ function helper.run(argv, stdin, options)
   return status, child.stdout, child.stderr
 end
 
+--- The code of a failure: what a call that must fail gave.
+function helper.code_of(ok, err)
+  assert(ok == nil, "it did not fail")
+  assert(tls.is_error(err), "not an error object: " .. tostring(err))
+  return err.code
+end
+
+--- n bytes without a pattern that a wrong offset could hide in; others for another seed.
+function helper.noise(n, seed)
+  local parts, state = {}, (seed or 0) * 7919 + n
+  for i = 1, n // 8 + 1 do
+    state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
+    parts[i] = string.pack("<i8", state)
+  end
+  return table.concat(parts):sub(1, n)
+end
+
 return helper

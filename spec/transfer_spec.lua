@@ -6,21 +6,9 @@ local tls = require "cotls"
 local uv = require "luv"
 local helper = require "spec.helper"
 
-local function code_of(ok, err)
-  assert.is_nil(ok)
-  assert.is_true(tls.is_error(err))
-  return err.code
-end
+local code_of = helper.code_of
 
--- Bytes without a pattern that a wrong offset could hide in.
-local function noise(n)
-  local parts, seed = {}, n
-  for i = 1, n // 8 + 1 do
-    seed = (seed * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
-    parts[i] = string.pack("<i8", seed)
-  end
-  return table.concat(parts):sub(1, n)
-end
+local noise = helper.noise
 
 -- Results of reads, comparable: numbers by their exact text.
 local function describe_results(got)
