@@ -379,12 +379,15 @@ describe("a thousand connections opened and dropped", function()
     collect()
     local fds = helper.count_fds()
     open_and_close()
-    open_and_close() -- tables have grown to their size
     assert.equal(fds, helper.count_fds())
-    local lua, resident = collectgarbage("count"), helper.resident()
-    open_and_close()
+    local resident, least = helper.resident(), math.huge
+    for _ = 1, 3 do -- a table that grows to its size does so once; a leak is in each
+      local lua = collectgarbage("count")
+      open_and_close()
+      least = math.min(least, collectgarbage("count") - lua)
+    end
     assert.equal(fds, helper.count_fds())
-    assert.is_true(collectgarbage("count") < lua + 50)
+    assert.is_true(least < 30, least)
     if helper.slow == 1 then
       local grown = helper.resident() - resident
       assert.is_true(grown < 3 << 20, grown)
