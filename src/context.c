@@ -21,16 +21,20 @@ static bool refuse(lua_State *L, const char *reason)
     return false;
 }
 
+static void verify_nobody(struct cotls_ctx *x)
+{
+    x->verifies = false;
+    SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
+}
+
 static bool set_role(lua_State *L, struct cotls_ctx *x)
 {
     const char *role = lua_tostring(L, -1);
     x->server = strcmp(role, "server") == 0;
     if (!x->server && strcmp(role, "client") != 0)
         return refuse(L, "must be \"client\" or \"server\"");
-    if (x->server) {
-        x->verifies = false;
-        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
-    }
+    if (x->server)
+        verify_nobody(x);
     return true;
 }
 
@@ -54,10 +58,8 @@ static bool set_insecure(lua_State *L, struct cotls_ctx *x)
     bool insecure = lua_toboolean(L, -1);
     if (insecure && x->server)
         return refuse(L, "is for clients; a server has verify_client");
-    if (insecure) {
-        x->verifies = false;
-        SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
-    }
+    if (insecure)
+        verify_nobody(x);
     return true;
 }
 

@@ -412,6 +412,17 @@ static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int 
 
 static int resumed(lua_State *L, int status, lua_KContext id);
 
+/* Suspends the operation of a slot; true to step again, else *results are on top. May yield. */
+static bool suspend_slot(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write,
+                         double deadline, int *results)
+{
+    s->base = lua_gettop(L);
+    s->records = 0;
+    hold(L, s);
+    suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
+    return woken(L, c, s, results);
+}
+
 /* Waits for what the step wanted; true to step again, else *results are on top. May yield. */
 static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write, int *results)
 {
@@ -428,11 +439,7 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
         *results = fail(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
         return false;
     }
-    s->base = lua_gettop(L);
-    s->records = 0;
-    hold(L, s);
-    suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
-    return woken(L, c, s, results);
+    return suspend_slot(L, c, s, write, deadline, results);
 }
 
 /* Is there a scheduler with others to give a turn to? [-0, +0] */
@@ -457,11 +464,8 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     }
     if (!has_others(L, c))
         return true;
-    s->base = lua_gettop(L);
     s->turn = true;
-    hold(L, s);
-    suspend(L, c, c->fd, s->op->slot == SLOT_WRITE, now, s - c->slot, resumed);
-    return woken(L, c, s, results);
+    return suspend_slot(L, c, s, s->op->slot == SLOT_WRITE, now, results);
 }
 
 /* Steps the operation of a slot until it ends. Stack: 1 the connection, the
@@ -519,10 +523,15 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
                  bool raise)
 {
     struct cotls_slot init = {
-        .op = op, .timeout = c->timeout, .top = lua_gettop(L), .arg = 2, .raise = raise};
+        .op = op,
+        .method = method,
+        .timeout = c->timeout,
+        .top = lua_gettop(L),
+        .arg = 2,
+        .raise = raise,
+        .leftover = c->failed,
+    };
     struct cotls_slot *s;
-    init.method = method;
-    init.leftover = c->failed;
     if (c->ssl != NULL && busy(L, c, op))
         return fail(L, c, &init, "busy", "another coroutine is at it");
     if (c->ssl == NULL)

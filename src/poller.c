@@ -29,9 +29,8 @@ static int new_poller(lua_State *L)
     p->fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->fd >= 0)
         return 1;
-    lua_pushnil(L);
     cotls_error_system(L, "poller", errno);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 static struct poller *check_poller(lua_State *L)

@@ -148,16 +148,14 @@ static int resolve(const char *host, int port, int flags, struct sockaddr_in6 *l
 
 static int fail_system(lua_State *L, const char *operation, int err)
 {
-    lua_pushnil(L);
     cotls_error_system(L, operation, err);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 static int fail_plain(lua_State *L, const char *code, const char *operation, const char *reason)
 {
-    lua_pushnil(L);
     cotls_error_plain(L, code, operation, reason);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 static int fail_closed(lua_State *L, const char *operation)

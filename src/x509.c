@@ -569,9 +569,7 @@ static int push_result(lua_State *L)
 static int refused(lua_State *L, const char *option)
 {
     cotls_error_config(L, option);
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+    return cotls_nil_error(L);
 }
 
 /* make_certificate{ … } → { certificate = pem, key = pem }, or nil, err */

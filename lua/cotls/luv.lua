@@ -102,6 +102,10 @@ end
 -- The deadlines of waits are rounded up to this: so that those of many connections share a moment.
 local TICK = 1 / 64
 
+local function rounded(deadline)
+  return deadline // TICK * TICK + TICK
+end
+
 -- Waiter → its entry: { fd, mask = what it is armed for, read, write = who waits, read_deadline, write_deadline,
 -- more = further waits { co, want, deadline }, released }. An entry is an item of the deadlines.
 local entries = setmetatable({}, { __mode = "k" })
@@ -183,7 +187,7 @@ local function expire(entry, now)
       due = math.min(due, wait.deadline)
     end
   end
-  if due < math.huge and not entry.released then remember(entry, due // TICK * TICK + TICK) end
+  if due < math.huge and not entry.released then remember(entry, rounded(due)) end
 end
 
 local function on_event(entry, events)
@@ -234,7 +238,7 @@ function luv.wait(waiter, want, deadline)
     end
   end
   if deadline then
-    local due, bucket = deadline // TICK * TICK + TICK, entry.bucket
+    local due, bucket = rounded(deadline), entry.bucket
     if not bucket or bucket.due > due then remember(entry, due) end
   elseif entry.bucket then
     forget_deadline(entry)
