@@ -199,7 +199,8 @@ static bool make_ssl(struct cotls_conn *c)
 static struct cotls_conn *push_empty(lua_State *L, struct cotls_ctx *x)
 {
     struct cotls_conn *c = lua_newuserdatauv(L, sizeof *c, UV_COUNT);
-    *c = (struct cotls_conn){.fd = -1, .alert = -1, .ctx = x, .st = cotls_state(L), .owns = true};
+    *c =
+        (struct cotls_conn){.fd = -1, .alert = -1, .ctx = x, .active = x, .st = cotls_state(L), .owns = true};
     c->timeout = x->timeout;
     c->handshake_timeout = x->handshake_timeout;
     c->read_limit = x->read_limit;

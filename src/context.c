@@ -8,23 +8,12 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-/* A setting: its value is on top; false when refused, with the reason pushed. */
-struct setting {
-    const char *name;
-    bool (*apply)(lua_State *L, struct cotls_ctx *x);
-};
-
-static bool refuse(lua_State *L, const char *reason)
+/* ERR_clear_error: the queue told OpenSSL's own reason, which would be told again. */
+bool cotls_refuse(lua_State *L, const char *reason)
 {
     ERR_clear_error();
     lua_pushstring(L, reason);
     return false;
-}
-
-static void verify_nobody(struct cotls_ctx *x)
-{
-    x->verifies = false;
-    SSL_CTX_set_verify(x->ssl_ctx, SSL_VERIFY_NONE, NULL);
 }
 
 static bool set_role(lua_State *L, struct cotls_ctx *x)
@@ -32,56 +21,10 @@ static bool set_role(lua_State *L, struct cotls_ctx *x)
     const char *role = lua_tostring(L, -1);
     x->server = strcmp(role, "server") == 0;
     if (!x->server && strcmp(role, "client") != 0)
-        return refuse(L, "must be \"client\" or \"server\"");
+        return cotls_refuse(L, "must be \"client\" or \"server\"");
     if (x->server)
-        verify_nobody(x);
+        cotls_verify_nobody(x);
     return true;
-}
-
-static bool set_certificates(lua_State *L, struct cotls_ctx *x)
-{
-    return cotls_use_certificates(L, x->ssl_ctx);
-}
-
-static bool set_key(lua_State *L, struct cotls_ctx *x)
-{
-    return cotls_use_key(L, x->ssl_ctx);
-}
-
-static bool set_ca(lua_State *L, struct cotls_ctx *x)
-{
-    return cotls_use_ca(L, x->ssl_ctx);
-}
-
-static bool set_insecure(lua_State *L, struct cotls_ctx *x)
-{
-    bool insecure = lua_toboolean(L, -1);
-    if (insecure && x->server)
-        return refuse(L, "is for clients; a server has verify_client");
-    if (insecure)
-        verify_nobody(x);
-    return true;
-}
-
-static bool set_verify_client(lua_State *L, struct cotls_ctx *x)
-{
-    static const struct {
-        const char *name;
-        int mode;
-    } modes[] = {
-        {"none", SSL_VERIFY_NONE},
-        {"optional", SSL_VERIFY_PEER},
-        {"require", SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT},
-    };
-    const char *name = lua_tostring(L, -1);
-    if (!x->server)
-        return refuse(L, "is for servers");
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
-        if (strcmp(name, modes[i].name) == 0) {
-            SSL_CTX_set_verify(x->ssl_ctx, modes[i].mode, NULL);
-            return true;
-        }
-    return refuse(L, "must be \"none\", \"optional\" or \"require\"");
 }
 
 static int version_number(const char *text)
@@ -115,7 +58,7 @@ static bool set_min_version(lua_State *L, struct cotls_ctx *x)
     int version = version_number(lua_tostring(L, -1));
     if (version == 0)
         return refuse_version(L);
-    return SSL_CTX_set_min_proto_version(x->ssl_ctx, version) || refuse(L, "is refused by OpenSSL");
+    return SSL_CTX_set_min_proto_version(x->ssl_ctx, version) || cotls_refuse(L, "is refused by OpenSSL");
 }
 
 static bool set_max_version(lua_State *L, struct cotls_ctx *x)
@@ -124,8 +67,8 @@ static bool set_max_version(lua_State *L, struct cotls_ctx *x)
     if (version == 0)
         return refuse_version(L);
     if (version < SSL_CTX_get_min_proto_version(x->ssl_ctx))
-        return refuse(L, "is below min_version (default \"1.2\")");
-    return SSL_CTX_set_max_proto_version(x->ssl_ctx, version) || refuse(L, "is refused by OpenSSL");
+        return cotls_refuse(L, "is below min_version (default \"1.2\")");
+    return SSL_CTX_set_max_proto_version(x->ssl_ctx, version) || cotls_refuse(L, "is refused by OpenSSL");
 }
 
 /* Wire format, RFC 7301 section 3.1; the face made and checked it. */
@@ -135,7 +78,7 @@ static bool set_alpn(lua_State *L, struct cotls_ctx *x)
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, UV_CTX_ALPN);
     if (!x->server && SSL_CTX_set_alpn_protos(x->ssl_ctx, x->alpn, (unsigned)x->alpn_len) != 0)
-        return refuse(L, "is refused by OpenSSL");
+        return cotls_refuse(L, "is refused by OpenSSL");
     return true;
 }
 
@@ -184,25 +127,32 @@ static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
               SSL_CTX_set_session_id_context(x->ssl_ctx, digest, size);
     EVP_MD_CTX_free(md);
     OPENSSL_free(der);
-    return ok || refuse(L, "no memory");
+    return ok || cotls_refuse(L, "no memory");
 }
 
-/* In this order: a key belongs to the certificate before it, a limit to the one before. */
-static const struct setting settings[] = {
+static const struct cotls_setting first_settings[] = {
     {"role", set_role},
     {"min_version", set_min_version},
     {"max_version", set_max_version},
-    {"insecure", set_insecure},
-    {"verify_client", set_verify_client},
-    {"ca", set_ca},
-    {"certificate", set_certificates},
-    {"key", set_key},
+    {NULL, NULL},
+};
+
+static const struct cotls_setting last_settings[] = {
     {"alpn", set_alpn},
     {"timeout", set_timeout},
     {"handshake_timeout", set_handshake_timeout},
     {"read_limit", set_read_limit},
     {"scheduler", set_scheduler},
     {"session_scope", set_session_scope},
+    {NULL, NULL},
+};
+
+/* Applied in this order: a key belongs to the certificate before it, a limit to the one before. */
+static const struct cotls_setting *const settings[] = {
+    first_settings,
+    cotls_verify_settings,
+    cotls_credential_settings,
+    last_settings,
 };
 
 /* What every context has. */
@@ -224,6 +174,18 @@ static void set_defaults(struct cotls_ctx *x)
     x->read_limit = 1024 * 1024;
 }
 
+/* Applies those settings that are given in the table at 2. NULL, or the name of the one that is refused,
+ * with the reason on top. */
+static const char *apply(lua_State *L, struct cotls_ctx *x, const struct cotls_setting *s)
+{
+    for (; s->name != NULL; s++) {
+        if (lua_getfield(L, 2, s->name) != LUA_TNIL && !s->apply(L, x))
+            return s->name;
+        lua_settop(L, 2);
+    }
+    return NULL;
+}
+
 /* core.context(settings) → context, or nil, err */
 int cotls_context(lua_State *L)
 {
@@ -240,11 +202,11 @@ int cotls_context(lua_State *L)
     }
     set_defaults(x);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        if (lua_getfield(L, 2, settings[i].name) != LUA_TNIL && !settings[i].apply(L, x)) {
-            cotls_error_config(L, settings[i].name);
+        const char *refused = apply(L, x, settings[i]);
+        if (refused != NULL) {
+            cotls_error_config(L, refused);
             return cotls_nil_error(L);
         }
-        lua_settop(L, 2);
     }
     lua_settop(L, 1);
     return 1;

@@ -122,6 +122,7 @@ static const luaL_Reg functions[] = {
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
     {"error", cotls_error_new},
+    {"refused", cotls_error_refused},
     {"is_error", core_is_error},
     {"is_ip", core_is_ip},
     {"now", core_now},

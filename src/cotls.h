@@ -144,19 +144,20 @@ struct cotls_conn {
     /* what every operation touches */
     SSL *ssl; /* NULL: closed */
     struct cotls_state *st;
-    struct cotls_ctx *ctx; /* kept by UV_CONTEXT */
-    const void *waited;    /* the address of what UV_WAITED holds */
-    int fd;                /* -1: closed */
-    int ssl_error;         /* SSL_get_error of the failure in work */
-    int sys_errno;         /* errno of the last failed recv */
-    int send_errno;        /* errno of the failed send: nothing can be sent any more */
-    bool established;      /* the handshake is done */
-    bool failed;           /* for good; UV_ERROR says why */
-    bool ended;            /* the peer's close_notify has come */
-    bool at_eof;           /* recv said 0 */
-    bool drained;          /* the last recv was short: the next answers "empty" unasked */
-    bool hold;             /* output is gathered; the driver sends it */
-    bool scheduled;        /* its options name a scheduler */
+    struct cotls_ctx *ctx;          /* kept by UV_CONTEXT */
+    const struct cotls_ctx *active; /* the one in force: ctx, or what the server name chose */
+    const void *waited;             /* the address of what UV_WAITED holds */
+    int fd;                         /* -1: closed */
+    int ssl_error;                  /* SSL_get_error of the failure in work */
+    int sys_errno;                  /* errno of the last failed recv */
+    int send_errno;                 /* errno of the failed send: nothing can be sent any more */
+    bool established;               /* the handshake is done */
+    bool failed;                    /* for good; UV_ERROR says why */
+    bool ended;                     /* the peer's close_notify has come */
+    bool at_eof;                    /* recv said 0 */
+    bool drained;                   /* the last recv was short: the next answers "empty" unasked */
+    bool hold;                      /* output is gathered; the driver sends it */
+    bool scheduled;                 /* its options name a scheduler */
     uint64_t bytes_in, bytes_out;
     double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
@@ -211,6 +212,7 @@ int cotls_nil_error(lua_State *L);
 bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
 int cotls_error_new(lua_State *L);
+int cotls_error_refused(lua_State *L);
 void cotls_error_open(lua_State *L);
 
 /* ---- drive.c ---- */
@@ -254,7 +256,15 @@ extern const luaL_Reg cotls_info_methods[];
 void cotls_record_keep(struct cotls_conn *c);
 void cotls_record_free(struct cotls_conn *c);
 
-/* ---- context.c, credential.c ---- */
+/* ---- context.c ---- */
+
+/* An option's value is on top; false: it is refused, and the reason is pushed. A list ends with a NULL name. */
+struct cotls_setting {
+    const char *name;
+    bool (*apply)(lua_State *L, struct cotls_ctx *x);
+};
+
+bool cotls_refuse(lua_State *L, const char *reason); /* [-0, +1] false, always */
 
 struct cotls_ctx *cotls_check_context(lua_State *L, int index);
 int cotls_context(lua_State *L);
@@ -262,10 +272,16 @@ int cotls_context_scheduler(lua_State *L);
 int cotls_context_role(lua_State *L);
 int cotls_context_timeouts(lua_State *L);
 void cotls_context_open(lua_State *L);
-/* The value on top is a setting; false: refused, the reason is pushed. */
-bool cotls_use_certificates(lua_State *L, SSL_CTX *ctx);
-bool cotls_use_key(lua_State *L, SSL_CTX *ctx);
-bool cotls_use_ca(lua_State *L, SSL_CTX *ctx);
+
+/* ---- credential.c ---- */
+
+extern const struct cotls_setting cotls_credential_settings[];
+
+/* ---- verify.c ---- */
+
+extern const struct cotls_setting cotls_verify_settings[];
+bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
+void cotls_verify_nobody(struct cotls_ctx *x);
 
 /* ---- socket.c ---- */
 

@@ -129,8 +129,9 @@ static int use_chain(SSL_CTX *ctx, X509 *certificate, int nth)
 }
 
 /* The value on top: a list of files. The first certificate is the leaf. */
-bool cotls_use_certificates(lua_State *L, SSL_CTX *ctx)
+static bool set_certificate(lua_State *L, struct cotls_ctx *x)
 {
+    SSL_CTX *ctx = x->ssl_ctx;
     int setting = lua_gettop(L);
     luaL_checkstack(L, 8, NULL);
     if (!use_files(L, ctx, use_chain))
@@ -216,7 +217,7 @@ static bool install_key(SSL_CTX *ctx, const struct file *f, const char *password
 }
 
 /* The value on top: { name =, data =, password = string|nil }; after the certificate. */
-bool cotls_use_key(lua_State *L, SSL_CTX *ctx)
+static bool set_key(lua_State *L, struct cotls_ctx *x)
 {
     int setting = lua_gettop(L);
     luaL_checkstack(L, 8, NULL);
@@ -226,7 +227,7 @@ bool cotls_use_key(lua_State *L, SSL_CTX *ctx)
     const char *fault = foresee(&f, password);
     if (password != NULL && strlen(password) != lua_rawlen(L, -1))
         fault = ": its password contains a NUL byte";
-    if (fault != NULL || !install_key(ctx, &f, password, &fault)) {
+    if (fault != NULL || !install_key(x->ssl_ctx, &f, password, &fault)) {
         refuse(L, f.name, fault);
         return keep_reason(L, setting);
     }
@@ -352,8 +353,9 @@ static void use_system(SSL_CTX *ctx)
 }
 
 /* The value on top: { files =, directories =, system =, client_ca = }, each may be nil. */
-bool cotls_use_ca(lua_State *L, SSL_CTX *ctx)
+static bool set_ca(lua_State *L, struct cotls_ctx *x)
 {
+    SSL_CTX *ctx = x->ssl_ctx;
     int setting = lua_gettop(L);
     luaL_checkstack(L, 12, NULL);
     lua_getfield(L, setting, "client_ca");
@@ -369,3 +371,10 @@ bool cotls_use_ca(lua_State *L, SSL_CTX *ctx)
     lua_settop(L, setting);
     return true;
 }
+
+const struct cotls_setting cotls_credential_settings[] = {
+    {"ca", set_ca},
+    {"certificate", set_certificate},
+    {"key", set_key},
+    {NULL, NULL},
+};

@@ -280,6 +280,16 @@ int cotls_error_new(lua_State *L)
     return 1;
 }
 
+/* core.refused(option, reason) → nil, err */
+int cotls_error_refused(lua_State *L)
+{
+    const char *option = luaL_checkstring(L, 1);
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    cotls_error_config(L, option);
+    return cotls_nil_error(L);
+}
+
 /* The string field of the table at index, added to the buffer between before and after. */
 static bool add_field(lua_State *L, luaL_Buffer *b, int index, const char *key, const char *before,
                       const char *after)

@@ -1,0 +1,199 @@
+-- SPDX-License-Identifier: MIT
+-- What the values of options come to: files are read, lists become wire format. What comes out is what the core
+-- takes; a value that is refused is nil, err with code "config", the option's name in front.
+
+local core = require "cotls.core"
+local credentials = require "cotls.credentials"
+local file = require "cotls.file"
+
+local settings = {}
+
+local refused = core.refused -- option, reason → nil, err
+
+local function seconds_or_none(value)
+  if value == false then return -1 end
+  return value
+end
+
+-- RFC 7301 section 3.1
+local function alpn_wire(list)
+  local parts = {}
+  for i, name in ipairs(list) do
+    if #name < 1 or #name > 255 then return nil, "a protocol's name has 1 to 255 bytes" end
+    parts[i] = string.pack("s1", name)
+  end
+  local wire = table.concat(parts)
+  if #wire > 65535 then return nil, "the list is too long" end
+  return wire
+end
+
+local function alpn(given, out)
+  if not given.alpn then return true end
+  local reason
+  out.alpn, reason = alpn_wire(given.alpn)
+  if not out.alpn then return refused("alpn", reason) end
+  return true
+end
+
+-- What contexts and connections have in common.
+local function limits(given, out)
+  out.timeout = seconds_or_none(given.timeout)
+  out.handshake_timeout = seconds_or_none(given.handshake_timeout)
+  out.read_limit = given.read_limit
+  out.scheduler = given.scheduler
+  return true
+end
+
+-- ---- contexts ----
+
+local function side(given, out)
+  out.role = given.role
+  out.insecure = given.insecure or false
+  out.verify_client = given.verify_client
+  out.min_version = given.min_version and tostring(given.min_version)
+  out.max_version = given.max_version and tostring(given.max_version)
+  return true
+end
+
+-- EISDIR: the one errno that says "a directory", found by asking for it.
+local _, _, eisdir = (function()
+  local handle = io.open("/", "rb")
+  if not handle then return end
+  local data, why, number = handle:read(1)
+  handle:close()
+  return data, why, number
+end)()
+
+local function read_ca(value)
+  local ca = { files = {}, directories = {} }
+  for _, one in ipairs(file.is(value) and { value } or value) do
+    local got, reason, number = file.read(one)
+    if got then
+      ca.files[#ca.files + 1] = got
+    elseif number and number == eisdir then
+      ca.directories[#ca.directories + 1] = type(one) == "table" and one.file or one
+    else
+      return nil, reason
+    end
+  end
+  return ca
+end
+
+local function trust(given, out)
+  local reason
+  if given.ca then
+    out.ca, reason = read_ca(given.ca)
+    if not out.ca then return refused("ca", reason) end
+    out.ca.client_ca = given.role == "server" or nil
+  elseif given.role ~= "server" and not given.insecure then
+    out.ca = { files = {}, directories = {}, system = true }
+  elseif given.verify_client and given.verify_client ~= "none" then
+    return refused("verify_client", "needs ca: whom a client's certificate must come from")
+  end
+  return true
+end
+
+-- What tells sessions of one context from those of another, in every process alike: all that is said about
+-- verification. Each is the name of a setting.
+local SCOPE = { "role", "insecure", "verify_client", "ca" }
+
+-- A value as text that no other value has; of files only the contents count.
+local function canonical(value)
+  if type(value) ~= "table" then return string.pack("s1s4", math.type(value) or type(value), tostring(value)) end
+  if value.data then return canonical(value.data) end
+  local keys, parts = {}, {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for i, key in ipairs(keys) do parts[i] = canonical(key) .. canonical(value[key]) end
+  return string.pack("s1s4", "table", table.concat(parts))
+end
+
+local function session_scope(_, out)
+  local parts = {}
+  for i, name in ipairs(SCOPE) do parts[i] = canonical(out[name]) end
+  out.session_scope = table.concat(parts)
+  return true
+end
+
+-- Each is given the options and adds settings; session_scope sees those of all the others.
+local CONTEXT = { side, credentials.read, trust, alpn, limits, session_scope }
+
+local function all(steps, given, ...)
+  local out = {}
+  for _, step in ipairs(steps) do
+    local ok, err = step(given, out, ...)
+    if not ok then return nil, err end
+  end
+  return out
+end
+
+--- The settings of checked context options.
+-- @return what core.context takes; or nil, err
+function settings.context(given)
+  return all(CONTEXT, given)
+end
+
+-- ---- connections ----
+
+--- A DNS name or an IP address as it is sent and checked.
+-- @return the name without a trailing dot; or nil, reason
+local function checked_name(name)
+  if core.is_ip(name) then return name end
+  if name:find("[\x80-\xFF]") then return nil, "not ASCII: give the name in its punycode form" end
+  if name:find("[%z\1-\32\127]") then return nil, "a name has no NUL, space or control character" end
+  local bare = name:gsub("%.$", "")
+  if #bare == 0 or #bare > 253 then return nil, "a name has 1 to 253 bytes" end
+  if bare:find(":", 1, true) then return nil, "neither a name nor an IP address" end
+  for label in (bare .. "."):gmatch("(.-)%.") do
+    if label == "" then return nil, "a name has no empty label" end
+    if #label > 63 then return nil, "a label has at most 63 bytes" end
+  end
+  -- the resolver would take it for an IPv4 address, and not always for the same one
+  if bare:find("^[%d.]*%d$") or bare:find("%.?0[xX]%x*$") then return nil, "neither a name nor an IP address" end
+  return bare
+end
+
+local function names_to_verify(given)
+  local names = given.verify_name or given.server_name
+  local checked = {}
+  for i, name in ipairs(type(names) == "table" and names or { names }) do
+    local good, reason = checked_name(name)
+    if not good then return nil, reason end
+    checked[i] = good .. "\0"
+  end
+  return table.concat(checked)
+end
+
+local function names(given, out, role)
+  for _, name in ipairs { "server_name", "verify_name" } do
+    if given[name] and role == "server" then return refused(name, "is for clients") end
+  end
+  if given.server_name then
+    local name, reason = checked_name(given.server_name)
+    if not name then return refused("server_name", reason) end
+    if not core.is_ip(name) then out.server_name = name end -- RFC 6066 section 3: no SNI for an address
+  end
+  local verify, reason = names_to_verify(given)
+  if not verify then return refused("verify_name", reason) end
+  if verify ~= "" then out.verify_names = verify end
+  return true
+end
+
+local function transport(given, out)
+  out.owns = given.owns
+  if given.transport and given.transport ~= "fd" then
+    return refused("transport", ('unknown kind "%s": must be "fd"'):format(given.transport))
+  end
+  return true
+end
+
+local CONNECTION = { limits, names, transport, alpn }
+
+--- The settings of checked connection options.
+-- @param role "client" or "server"
+-- @return what core.wrap takes; or nil, err
+function settings.connection(given, role)
+  return all(CONNECTION, given, role)
+end
+
+return settings
