@@ -18,7 +18,7 @@ local function serve(accepted)
     print("server  refuses: " .. tostring(err):gsub(" %[peer.*", ""))
     return
   end
-  local name = names[conn:peer_certificate()] or "somebody of ours"
+  local name = names[conn:peer_certificate():pem()] or "somebody of ours"
   print("server  lets in " .. name)
   conn:write("welcome, ", name, "\n")
   conn:shutdown()

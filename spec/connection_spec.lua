@@ -322,7 +322,7 @@ for _, transport in ipairs(helper.transports_in_use()) do
           assert.equal("localhost", conn:server_name())
           assert.is_true(conn:stats().handshake_seconds >= 0)
         end
-        assert.matches("BEGIN CERTIFICATE", client:peer_certificate(), 1, true)
+        assert.matches("BEGIN CERTIFICATE", client:peer_certificate():pem(), 1, true)
         assert.equal(0, client:verify_result().code)
       end
 

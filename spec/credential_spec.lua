@@ -27,7 +27,7 @@ end
 -- A handshake with that server; what the client then has as the peer's certificate.
 local function serves(context, client)
   local a, b = helper.handshaken(nil, nil, nil, { client = client or helper.contexts().client, server = context })
-  local pem = a:peer_certificate()
+  local pem = a:peer_certificate():pem()
   a:close()
   b:close()
   return pem

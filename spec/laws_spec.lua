@@ -446,6 +446,7 @@ describe("every verb is named in a spec:", function()
     context = core.methods("cotls.context"),
     connection = core.methods("cotls.connection"),
     socket = core.methods("cotls.socket"),
+    x509 = core.methods("cotls.x509"),
     listener = getmetatable(listener).__index,
   }
   listener:close()

@@ -1,205 +1,119 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 
-local make = tls.make_certificate
+local PEM = helper.server_leaf.certificate
+local CERT = assert(tls.x509(PEM))
 
--- What `openssl x509 -text` says of a PEM certificate.
-local function text_of(pem)
-  local status, out, err = helper.run({ "openssl", "x509", "-noout", "-text", "-nameopt", "RFC2253" }, pem)
+-- The DER of PEM text, by the openssl command.
+local function der_of(pem)
+  local status, out, err = helper.run({ "openssl", "x509", "-outform", "DER" }, pem)
   assert.equal(0, status, err)
   return out
 end
 
--- openssl verify's judgement on a leaf: true, or its text.
-local function verify(ca, leaf, ...)
-  local path = helper.temp_file(ca)
-  local status, out, err = helper.run({ "openssl", "verify", "-CAfile", path, "-x509_strict", ... }, leaf)
-  return status == 0 and true or out .. err
-end
+local DER = der_of(PEM)
 
-local function days_between(text)
-  local months = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11,
-    Dec = 12 }
-  local function moment(what)
-    local month, day, hour, minute, second, year =
-      text:match("Not " .. what .. "%s*: (%a+)%s+(%d+) (%d+):(%d+):(%d+) (%d+)")
-    return os.time { year = year, month = months[month], day = day, hour = hour, min = minute, sec = second }
-  end
-  return (moment("After") - moment("Before")) / 86400
-end
-
-describe("make_certificate", function()
-  it("makes a CA and a leaf that openssl verifies", function()
-    for _, key_type in ipairs { "ec", "rsa", "ed25519" } do
-      local ca = assert(make { subject = "CN=My CA", is_ca = true, key_type = key_type })
-      for _, leaf_type in ipairs { "ec", "rsa", "ed25519" } do
-        local leaf = assert(make { names = { "a.example", "*.b.example", "10.0.0.1", "2001:db8::1" }, ca = ca,
-          key_type = leaf_type })
-        for _, purpose in ipairs { "sslserver", "sslclient" } do
-          assert.is_true(verify(ca.certificate, leaf.certificate, "-purpose", purpose))
-        end
-        assert.is_true(verify(ca.certificate, leaf.certificate, "-verify_hostname", "x.b.example"))
-        assert.is_true(verify(ca.certificate, leaf.certificate, "-verify_ip", "2001:db8::1"))
-        assert.is_true(verify(ca.certificate, leaf.certificate, "-verify_ip", "10.0.0.1"))
-        assert.is_string(verify(ca.certificate, leaf.certificate, "-verify_hostname", "c.example"))
-      end
+describe("tls.x509", function()
+  it("reads a certificate in every form of a file", function()
+    for _, form in ipairs { PEM, DER, { data = PEM }, { data = DER }, helper.temp_file(PEM), helper.temp_file(DER),
+      { file = helper.temp_file(PEM) }, helper.server_leaf.key .. PEM, PEM .. helper.ca.certificate, CERT } do
+      local cert = assert(tls.x509(form))
+      assert.equal("userdata", type(cert))
+      assert.equal(PEM, cert:pem())
+      assert.equal(DER, cert:der())
     end
   end)
 
-  it("gives PEM text of the kind of key that was asked for, and its own key to each", function()
-    local expected = { ec = "P%-256", rsa = "%(2048 bit%)", ed25519 = "ED25519" }
-    for key_type, pattern in pairs(expected) do
-      local one = assert(make { names = { "x" }, key_type = key_type })
-      assert.matches("^%-%-%-%-%-BEGIN CERTIFICATE%-%-%-%-%-\n", one.certificate)
-      assert.matches("^%-%-%-%-%-BEGIN PRIVATE KEY%-%-%-%-%-\n", one.key)
-      assert.matches(pattern, text_of(one.certificate))
-      assert.is_not.equal(one.key, make({ names = { "x" }, key_type = key_type }).key)
-      assert(tls.context { role = "server", certificate = one.certificate, key = one.key })
-    end
-    assert.matches("P%-256", text_of(make({}).certificate)) -- the default
-  end)
-
-  it("sets the extensions of a leaf and of a CA", function()
-    local leaf = text_of(helper.server_leaf.certificate)
-    assert.matches("CA:FALSE", leaf)
-    assert.matches("TLS Web Server Authentication, TLS Web Client Authentication", leaf)
-    assert.matches("Subject Key Identifier", leaf)
-    assert.matches("Authority Key Identifier", leaf)
-    assert.matches("DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1", leaf)
-    assert.matches("Version: 3", leaf)
-    local ca = text_of(helper.ca.certificate)
-    assert.matches("Basic Constraints: critical%s+CA:TRUE", ca)
-    assert.matches("Certificate Sign", ca)
-    assert.is_nil(ca:find("Extended Key Usage"))
-  end)
-
-  it("issues intermediates, and chains verify", function()
-    local middle = assert(make { subject = "CN=Middle", is_ca = true, ca = helper.ca })
-    local leaf = assert(make { names = { "deep.example" }, ca = middle })
-    assert.is_string(verify(helper.ca.certificate, leaf.certificate))
-    local path = helper.temp_file(middle.certificate)
-    assert.is_true(verify(helper.ca.certificate, leaf.certificate, "-untrusted", path))
-    assert.matches("Issuer: CN=Middle", text_of(leaf.certificate))
-  end)
-
-  it("signs itself without a CA", function()
-    local one = assert(make { subject = "CN=alone", names = { "alone.example" } })
-    local text = text_of(one.certificate)
-    assert.matches("Issuer: CN=alone", text)
-    assert.matches("Subject: CN=alone", text)
-    assert.is_true(verify(one.certificate, one.certificate, "-verify_hostname", "alone.example"))
-  end)
-
-  it("takes RFC 2253 subjects, escapes and all", function()
-    for _, subject in ipairs { "CN=x", "CN=a,OU=b,O=c,L=d,ST=e,C=DE", "CN=Last\\, First", "CN=a\\+b",
-      "CN=M\\C3\\BCller", "UID=jo,DC=example,DC=org" } do
-      local text = text_of(assert(make { subject = subject, names = { "x" } }).certificate)
-      assert.is_truthy(text:find("Subject: " .. subject, 1, true), subject .. "\n" .. text)
-    end
-    -- the attributes of one RDN are a set, which DER sorts
-    assert.matches("Subject: OU=y%+CN=x\n", text_of(make({ subject = "CN=x+OU=y" }).certificate))
-    -- without one the first name is the CN
-    assert.matches("Subject: CN=first.example", text_of(make({ names = { "first.example", "b" } }).certificate))
-  end)
-
-  it("is valid for so many days, and expired with negative ones", function()
-    for _, days in ipairs { 1, 30, 365.5, 3650 } do
-      local text = text_of(assert(make { names = { "x" }, days = days }).certificate)
-      assert.is_true(math.abs(days_between(text) - days) < 0.05, text)
-      assert.is_true(verify(make({ names = { "x" }, days = days }).certificate, helper.ca.certificate) ~= nil)
-    end
-    local expired = assert(make { names = { "x" }, ca = helper.ca, days = -1 })
-    assert.matches("expired", verify(helper.ca.certificate, expired.certificate))
-    assert.is_true(verify(helper.ca.certificate, helper.leaf({ days = 1 }).certificate))
-  end)
-
-  it("gives each certificate another serial number", function()
-    local seen = {}
-    for _ = 1, 20 do
-      local _, out = helper.run({ "openssl", "x509", "-noout", "-serial" }, make({ names = { "x" } }).certificate)
-      assert.is_nil(seen[out])
-      assert.is_true(#out:match("serial=(%x+)") <= 40) -- 20 octets, RFC 5280
-      seen[out] = true
-    end
-  end)
-
-  it("refuses bad values with their option's name", function()
-    local foreign = { certificate = helper.ca.certificate, key = helper.other_ca.key }
+  it("refuses what holds none, with the file's name", function()
+    local empty, junk = helper.temp_file(""), helper.temp_file("junk")
     local cases = {
-      { { subject = "no equals sign" }, "subject" },
-      { { subject = "NOPE=x" }, "subject" },
-      { { subject = "CN=x,,O=y" }, "subject" },
-      { { subject = "C=Germany" }, "subject" }, -- two letters
-      { { names = { "has space" } }, "names" },
-      { { names = { "a..b" } }, "names" },
-      { { names = { "" } }, "names" },
-      { { names = { "x\0y" } }, "names" },
-      { { names = { ("x"):rep(64) } }, "names" },
-      { { names = { "1.2.3" } }, "names" },
-      { { names = { "1.2.3.256" } }, "names" },
-      { { names = { "::g" } }, "names" },
-      { { names = { "m\xC3\xBCller.example" } }, "names" },
-      { { days = 0 }, "days" },
-      { { days = 0 / 0 }, "days" },
-      { { days = 1e9 }, "days" },
-      { { key_type = "dsa" }, "key_type" },
-      { { ca = foreign }, "ca" },
-      { { ca = { certificate = "x", key = "y" } }, "ca" },
+      { "/nonexistent/x.pem", "/nonexistent/x.pem: " }, { empty, empty .. ": no certificate in it" },
+      { junk, junk .. ": no certificate in it" }, { { data = "" }, "the data: no certificate in it" },
+      { helper.server_leaf.key, "the PEM text: no certificate in it" }, { "a\0b", "not a path" },
+      { { data = DER:sub(1, -2) }, "the data: " }, { { data = "\x30\x03\2\1\1" }, "the data: " },
+      { PEM:gsub("\n", "\nA", 3), "the PEM text: " },
     }
-    for i, case in ipairs(cases) do
-      local made, err = make(case[1])
-      assert.is_nil(made, "case " .. i)
+    for _, case in ipairs(cases) do
+      local cert, err = tls.x509(case[1])
+      assert.is_nil(cert)
       assert.equal("config", err.code)
-      assert.matches("^" .. case[2] .. ": .", err.reason, 1, false)
+      assert.equal("x509: " .. case[2], err.reason:sub(1, #case[2] + 6))
       assert.is_nil(tostring(err):find("\n"))
     end
   end)
 
-  it("raises on wrong types and unknown options, with the nearest name", function()
-    local cases = {
-      { { subjct = "CN=x" }, "subject" },
-      { { Names = {} }, "names" },
-      { { keytype = "ec" }, "key_type" },
-      { { nonsense = 1 }, "unknown option 'nonsense'" },
-      { { [1] = "x" }, "unknown option '1'" },
-      { { subject = 1 }, "subject" },
-      { { names = "x" }, "names" },
-      { { names = { 1 } }, "names" },
-      { { days = "30" }, "days" },
-      { { key_type = 1 }, "key_type" },
-      { { ca = "pem" }, "ca" },
-      { { ca = {} }, "certificate" },
-      { { is_ca = 1 }, "is_ca" },
-    }
-    for _, case in ipairs(cases) do
-      local ok, err = pcall(make, case[1])
+  it("raises on other types", function()
+    for _, wrong in ipairs { 1, true, {}, { PEM }, { data = 1 }, print, { data = PEM, file = "x" }, io.stdout } do
+      local ok, err = pcall(function() tls.x509(wrong) end)
       assert.is_false(ok)
-      assert.matches(case[2], err, 1, true)
+      assert.matches("x509_spec.lua:%d+: tls.x509: a file ", err) -- told where it is called
     end
-    assert.is_false(pcall(make))
-    assert.is_false(pcall(make, "x"))
+    assert.is_false(pcall(tls.x509))
   end)
 
-  it("leaves nothing in OpenSSL's queue, and no descriptor", function()
-    local fds = helper.count_fds()
-    for _ = 1, 20 do make { ca = { certificate = "x", key = "y" } } end
-    local _, err = tls.context { role = "server", certificate = { data = "junk" }, key = { data = "junk" } }
-    assert.is_nil(tostring(err):find("PEM_read", 1, true))
-    assert.equal(fds, helper.count_fds())
+  it("is what an option takes for a certificate, and not for a key", function()
+    local ca = assert(tls.x509(helper.ca.certificate))
+    local key = helper.server_leaf.key
+    for _, form in ipairs { CERT, { CERT }, { CERT, ca } } do
+      for _, trusted in ipairs { ca, { ca }, { helper.other_ca.certificate, ca } } do
+        local client, server = helper.handshaken(nil, nil, nil, {
+          client = assert(tls.context { ca = trusted }),
+          server = assert(tls.context { role = "server", certificate = form, key = key }),
+        })
+        assert.equal(CERT, client:peer_certificate())
+        assert.is_nil(server:peer_certificate())
+        client:close()
+        assert.equal(PEM, client:peer_certificate():pem())
+        server:close()
+      end
+    end
+    local ok, err = pcall(tls.context, { role = "server", certificate = CERT, key = CERT })
+    assert.is_false(ok)
+    assert.matches("option 'key': a file .*, got userdata", err)
+    local context, refusal = tls.context { role = "server", certificate = CERT }
+    assert.is_nil(context)
+    assert.matches("^key: ", refusal.reason)
+    context, refusal = tls.context { role = "server", certificate = CERT, key = helper.ca.key }
+    assert.is_nil(context)
+    assert.matches("^key: ", refusal.reason)
   end)
 end)
 
-describe("make_certificate", function()
-  it("is not confused by options that change while they are read", function()
-    local names = { ("x"):rep(50) .. ".example" }
-    local made = assert(require("cotls.core").make_certificate(setmetatable({ names = names }, {
-      __index = function(_, name)
-        if name ~= "days" then return nil end
-        names[1] = nil
-        collectgarbage()
-        for i = 1, 100 do names[i + 1] = ("z"):rep(100) .. i end
-      end,
-    })))
-    assert.matches("BEGIN CERTIFICATE", made.certificate)
+describe("a certificate object", function()
+  it("equals another of the same DER", function()
+    local again = assert(tls.x509(DER))
+    assert.is_true(rawequal(CERT, tls.x509(CERT)))
+    assert.is_false(rawequal(CERT, again))
+    assert.is_true(CERT == again)
+    assert.is_false(CERT == assert(tls.x509(helper.ca.certificate)))
+    assert.is_false(CERT == PEM)
+    assert.is_false(CERT == io.stdout)
+    -- the last byte is the signature's
+    local other = assert(tls.x509(DER:sub(1, -2) .. string.char(DER:byte(-1) ~ 1)))
+    assert.is_false(CERT == other)
+  end)
+
+  it("tells what it is", function()
+    assert.matches("^cotls%.x509: ", tostring(CERT))
+  end)
+
+  it("refuses another self", function()
+    local methods = require("cotls.core").methods "cotls.x509"
+    for name, method in pairs(methods) do
+      for _, wrong in ipairs { io.stdout, PEM, {} } do assert.is_false(pcall(method, wrong), name) end
+      assert.is_false(pcall(method), name)
+    end
+    assert.is_false(pcall(getmetatable(CERT).__gc, io.stdout))
+  end)
+
+  it("collected by hand is not usable", function()
+    local cert = assert(tls.x509(PEM))
+    getmetatable(cert).__gc(cert)
+    getmetatable(cert).__gc(cert)
+    assert.is_false(cert == CERT)
+    assert.matches("^cotls%.x509: ", tostring(cert))
+    for name, method in pairs(require("cotls.core").methods "cotls.x509") do
+      assert.is_false(pcall(method, cert), name)
+    end
   end)
 end)

@@ -62,6 +62,14 @@ static int core_is_error(lua_State *L)
     return 1;
 }
 
+/* core.is_x509(value): a certificate object? */
+static int core_is_x509(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, cotls_test_x509(L, 1) != NULL);
+    return 1;
+}
+
 /* core.is_ip(text): an IPv4 or IPv6 address? */
 static int core_is_ip(lua_State *L)
 {
@@ -127,6 +135,8 @@ static const luaL_Reg functions[] = {
     {"is_ip", core_is_ip},
     {"now", core_now},
     {"make_certificate", cotls_make_certificate},
+    {"x509", cotls_x509},
+    {"is_x509", core_is_x509},
     {"set_scheduler", core_set_scheduler},
     {"get_scheduler", core_get_scheduler},
     {"methods", core_methods},
@@ -142,6 +152,7 @@ int luaopen_cotls_core(lua_State *L)
     cotls_context_open(L);
     cotls_connection_open(L);
     cotls_socket_open(L);
+    cotls_x509_open(L);
     luaL_newlib(L, functions);
     luaL_setfuncs(L, cotls_socket_functions, 0);
     luaL_setfuncs(L, cotls_poller_open(L), 0);

@@ -20,6 +20,7 @@
 #define COTLS_CONNECTION "cotls.connection"
 #define COTLS_SOCKET "cotls.socket"
 #define COTLS_ERROR "cotls.error"
+#define COTLS_X509 "cotls.x509"
 
 /* ---- buffer.c: bytes that wait ---- */
 
@@ -295,6 +296,13 @@ void cotls_socket_open(lua_State *L);
 const luaL_Reg *cotls_poller_open(lua_State *L); /* its functions */
 
 /* ---- x509.c ---- */
+
+void cotls_push_x509(lua_State *L, X509 *cert); /* [-0, +1] with its own reference; nil for NULL */
+X509 *cotls_test_x509(lua_State *L, int index); /* NULL: something else */
+int cotls_x509(lua_State *L);
+void cotls_x509_open(lua_State *L);
+
+/* ---- make_certificate.c ---- */
 
 int cotls_make_certificate(lua_State *L);
 

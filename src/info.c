@@ -3,7 +3,6 @@
  * tell what was recorded when it closed. None of them waits. */
 #include "cotls.h"
 
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,36 +123,14 @@ static int conn_resumed(lua_State *L)
     return 1;
 }
 
-/* PEM text (RFC 7468). Its memory is Lua's, so nothing leaks when Lua has none left. [-0, +1] */
-static void push_pem(lua_State *L, const X509 *cert)
-{
-    luaL_Buffer b;
-    unsigned char line[65], *end;
-    int n = i2d_X509(cert, NULL);
-    unsigned char *der = end = lua_newuserdatauv(L, n > 0 ? (size_t)n : 1, 0);
-    n = i2d_X509(cert, &end);
-    luaL_buffinit(L, &b);
-    luaL_addstring(&b, "-----BEGIN CERTIFICATE-----\n");
-    for (int at = 0; at < n; at += 48) {
-        EVP_EncodeBlock(line, der + at, n - at < 48 ? n - at : 48);
-        luaL_addstring(&b, (const char *)line);
-        luaL_addchar(&b, '\n');
-    }
-    luaL_addstring(&b, "-----END CERTIFICATE-----\n");
-    luaL_pushresult(&b);
-    lua_remove(L, -2);
-}
-
 static int conn_peer_certificate(lua_State *L)
 {
     const struct cotls_conn *c = cotls_check_conn(L);
-    X509 *cert = c->ssl != NULL      ? SSL_get0_peer_certificate(c->ssl)
-                 : c->record != NULL ? c->record->peer
-                                     : NULL;
-    if (cert != NULL)
-        push_pem(L, cert);
+    const struct cotls_record *r = c->record;
+    if (c->ssl != NULL)
+        cotls_push_x509(L, SSL_get0_peer_certificate(c->ssl));
     else
-        lua_pushnil(L);
+        cotls_push_x509(L, r != NULL ? r->peer : NULL);
     return 1;
 }
 

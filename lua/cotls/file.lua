@@ -1,6 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- What an option takes as a file: PEM text, DER, a path, or outright { file = path } or { data = bytes }.
+-- What an option takes as a file: PEM text, DER, a path, outright { file = path } or { data = bytes }, or a
+-- certificate object.
 -- Files are read here, once; the core sees { name = what an error calls it, data = bytes }.
+
+local core = require "cotls.core"
 
 local file = {}
 
@@ -24,10 +27,15 @@ local function read_path(path)
   return nil, path .. ": " .. why, number
 end
 
---- Does the value have one of the forms of a file?
-function file.is(value)
+--- Does the value have one of the forms of a file that is no certificate: a key, say?
+function file.is_bytes(value)
   if type(value) == "string" then return true end
   return type(value) == "table" and (type(value.file) == "string") ~= (type(value.data) == "string")
+end
+
+--- Does the value have one of the forms of a file?
+function file.is(value)
+  return file.is_bytes(value) or core.is_x509(value)
 end
 
 --- Reads a value that is a file.
@@ -37,6 +45,7 @@ function file.read(value)
     if value.data then return { name = "the data", data = value.data } end
     return read_path(value.file)
   end
+  if type(value) == "userdata" then return { name = "the certificate object", data = value:der() } end
   if value:find("-----BEGIN", 1, true) then return { name = "the PEM text", data = value } end
   if is_der(value) then return { name = "the DER data", data = value } end
   return read_path(value)

@@ -2,6 +2,7 @@
 -- cotls: coroutine TLS. The module's face; the types and their documentation are in cotls/types.lua.
 
 local core = require "cotls.core"
+local file = require "cotls.file"
 local options = require "cotls.options"
 local net = require "cotls.net"
 
@@ -21,6 +22,14 @@ end
 
 function tls.make_certificate(given)
   return core.make_certificate(options.certificate(given, "tls.make_certificate", 2))
+end
+
+function tls.x509(given)
+  options.certificate_file(given, "tls.x509", 2)
+  if core.is_x509(given) then return given end
+  local got, reason = file.read(given)
+  if not got then return core.refused("x509", reason) end
+  return core.x509(got.name, got.data)
 end
 
 local Context = core.methods("cotls.context")

@@ -37,8 +37,11 @@ local function either(first, second)
   end
 end
 
-local function is_file(value) return file.is(value), "a file (path, PEM, DER, { file = } or { data = })" end
-local files = either(is_file, a_list(is_file))
+local FILE = "a file (path, PEM, DER, { file = } or { data = })"
+local CERTIFICATE = FILE .. " or a certificate object"
+local function is_file(value) return file.is_bytes(value), FILE end
+local function is_certificate(value) return file.is(value), CERTIFICATE end
+local certificates = either(is_certificate, a_list(is_certificate))
 local strings = a_list(kind("string"), "a list of strings")
 local text_or_strings = either(kind("string"), strings)
 
@@ -57,10 +60,10 @@ end
 
 local context_types = {
   role = kind("string"),
-  certificate = files,
+  certificate = certificates,
   key = is_file,
   password = kind("string", "function"),
-  ca = files,
+  ca = certificates,
   insecure = kind("boolean"),
   verify_client = kind("string"),
   min_version = kind("string", "number"),
@@ -175,6 +178,12 @@ end
 -- @return what core.wrap takes; or nil, err
 function options.connection(given, role, who, level)
   return settings.connection(check_all(who, given, connection_types, level + 1), role)
+end
+
+--- Checks the type of a file that is given without a name.
+function options.certificate_file(value, who, level)
+  local ok, what = is_certificate(value)
+  if not ok then error(("%s: %s expected, got %s"):format(who, what, type(value)), level + 1) end
 end
 
 --- Checks the types of what tls.make_certificate is given.

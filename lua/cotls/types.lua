@@ -25,6 +25,9 @@
 ---other string). Outright: `{ file = path }` or `{ data = bytes }`.
 ---@alias cotls.File string|{ file: string }|{ data: string }
 
+---A certificate: a file, or what `tls.x509` and `Connection:peer_certificate` give.
+---@alias cotls.CertificateFile cotls.File|cotls.X509
+
 ---A version of the protocol, as `"1.3"` or `"TLSv1.3"`.
 ---@alias cotls.Version
 ---| '"1.0"' # RFC 2246; OpenSSL 3 refuses it at its default security level
@@ -103,6 +106,12 @@ function tls.listen(host, port, options) end
 ---@return cotls.Error? err `"config"`: an option is refused.
 function tls.make_certificate(options) end
 
+---Reads a certificate: the first one in a file. See PEM_read_bio_X509(3), d2i_X509(3).
+---@param file cotls.CertificateFile A certificate object is given back as it is.
+---@return cotls.X509? certificate
+---@return cotls.Error? err `"config"`: the file can't be read, or holds no certificate.
+function tls.x509(file) end
+
 ---The clock that deadlines are on: seconds of the monotonic clock, see clock_gettime(2).
 ---@return number seconds
 function tls.now() end
@@ -117,12 +126,14 @@ function tls.is_error(value) end
 ---Options of `tls.context`. An unknown name raises, and so does a value of the wrong type.
 ---@class cotls.ContextOptions
 ---@field role? "client"|"server" The side that connections take. Default: client.
----@field certificate? cotls.File|cotls.File[] The certificate, and behind it the chain to the CA. A server needs one.
+---@field certificate? cotls.CertificateFile|cotls.CertificateFile[] The certificate, and behind it the chain to
+---  the CA. A server needs one.
 ---@field key? cotls.File The private key. Default: the one in `certificate`.
 ---@field password? string|fun(file: string): string? Of an encrypted key. The function gets the file's name, and is
 ---  asked only if the key may be encrypted. Without one such a key is refused; nobody is asked at the terminal.
----@field ca? cotls.File|cotls.File[] Whom to trust: files, or directories by hash (see openssl-rehash(1)). Default for
----  clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that verify need it.
+---@field ca? cotls.CertificateFile|cotls.CertificateFile[] Whom to trust: files, or directories by hash (see
+---  openssl-rehash(1)). Default for clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that
+---  verify need it.
 ---@field insecure? boolean A client that verifies nothing. Default: false.
 ---@field verify_client? "none"|"optional"|"require" Does a server ask clients for a certificate, and must there be one?
 ---  One that is given must be good. Default: none. See SSL_CTX_set_verify(3).
@@ -186,6 +197,20 @@ local Context = {}
 ---@return cotls.Connection? conn
 ---@return cotls.Error? err `"config"`: the transport or an option is refused.
 function Context:wrap(transport, options) end
+
+-- ---- certificates ----
+
+---A certificate, read by `tls.x509` or shown by a peer. It never changes. Two are equal (`==`) if their DER is.
+---@class cotls.X509
+local X509 = {}
+
+---The certificate as PEM text (RFC 7468).
+---@return string pem
+function X509:pem() end
+
+---The certificate as DER (RFC 5280).
+---@return string der
+function X509:der() end
 
 -- ---- connections ----
 
@@ -332,9 +357,9 @@ function Connection:server_name() end
 ---@return boolean
 function Connection:resumed() end
 
----The peer's certificate as PEM text, if there is one. Whether it is good is another matter: `verify_result`.
+---The peer's certificate, if there is one. Whether it is good is another matter: `verify_result`.
 ---See SSL_get0_peer_certificate(3).
----@return string? pem
+---@return cotls.X509? certificate
 function Connection:peer_certificate() end
 
 ---What verification came to; code 0 also where none was asked for. See SSL_get_verify_result(3).
