@@ -183,6 +183,7 @@ struct cotls_conn {
     long verify_code;
     int verify_depth;
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
+    const char *verify_text;  /* of a check of ours, in the place of OpenSSL's; lives for ever, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -208,7 +209,7 @@ void cotls_error_system(lua_State *L, const char *operation, int err);
 void cotls_error_config(lua_State *L, const char *option); /* [-1, +1] the text on top */
 void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step);
 void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
-void cotls_push_verify(lua_State *L, long code, int depth, const char *subject);
+void cotls_push_verify(lua_State *L, const struct cotls_conn *c);
 int cotls_nil_error(lua_State *L);
 bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);

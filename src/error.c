@@ -141,14 +141,16 @@ void cotls_push_queue_reason(lua_State *L)
 }
 
 /* [-0, +1] the `verify` shape */
-void cotls_push_verify(lua_State *L, long code, int depth, const char *subject)
+void cotls_push_verify(lua_State *L, const struct cotls_conn *c)
 {
+    const char *text =
+        c->verify_text != NULL ? c->verify_text : X509_verify_cert_error_string(c->verify_code);
     lua_createtable(L, 0, 4);
-    set_integer(L, "code", code);
-    set_string(L, "text", X509_verify_cert_error_string(code));
-    if (code != X509_V_OK)
-        set_integer(L, "depth", depth);
-    set_string(L, "subject", subject);
+    set_integer(L, "code", c->verify_code);
+    set_string(L, "text", text);
+    if (c->verify_code != X509_V_OK)
+        set_integer(L, "depth", c->verify_depth);
+    set_string(L, "subject", c->verify_subject);
 }
 
 /* [-0, +1] the `alert` shape */
@@ -197,7 +199,7 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
     } else if (strcmp(code, "alert") == 0 && c->alert < 0) {
         c->alert = ERR_GET_REASON(ERR_peek_error()) - SSL_AD_REASON_OFFSET;
     } else if (strcmp(code, "verify") == 0) {
-        cotls_push_verify(L, c->verify_code, c->verify_depth, c->verify_subject);
+        cotls_push_verify(L, c);
         lua_setfield(L, -2, "verify");
     }
     if (c->alert >= 0) {

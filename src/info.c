@@ -136,8 +136,7 @@ static int conn_peer_certificate(lua_State *L)
 
 static int conn_verify_result(lua_State *L)
 {
-    const struct cotls_conn *c = cotls_check_conn(L);
-    cotls_push_verify(L, c->verify_code, c->verify_depth, c->verify_subject);
+    cotls_push_verify(L, cotls_check_conn(L));
     return 1;
 }
 

@@ -13,9 +13,13 @@
 #define NAME_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
 
 /* Is any of the connection's names the certificate's? X509_V_OK, or why not. */
-static int check_names(const struct cotls_conn *c, X509 *leaf)
+static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
 {
+    X509 *leaf = X509_STORE_CTX_get0_cert(store);
     int verdict = X509_V_OK;
+    if (c->names_len == 0 &&
+        c->active->verifies) /* it was not asked for a name: whose is the certificate to be? */
+        return X509_V_ERR_HOSTNAME_MISMATCH;
     for (const char *name = c->names; name < c->names + c->names_len; name += strlen(name) + 1) {
         ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
         int match = ip != NULL
@@ -50,22 +54,35 @@ static char *subject_text(const X509 *cert)
     return text;
 }
 
-/* The chain by OpenSSL, then the name. */
+/* What OpenSSL's verdict on the chain is followed by: X509_V_OK, or what is wrong with the peer's certificate,
+ * and c->verify_text where OpenSSL's words don't say it. */
+static int (*const checks[])(struct cotls_conn *c, X509_STORE_CTX *store) = {
+    check_names,
+};
+
+/* false: the store says what is wrong */
+static bool check_ours(struct cotls_conn *c, X509_STORE_CTX *store)
+{
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+        int verdict = checks[i](c, store);
+        if (verdict == X509_V_OK)
+            continue;
+        X509_STORE_CTX_set_error(store, verdict);
+        X509_STORE_CTX_set_error_depth(store, 0);
+        X509_STORE_CTX_set_current_cert(store, X509_STORE_CTX_get0_cert(store));
+        return false;
+    }
+    return true;
+}
+
+/* The chain by OpenSSL, then what is ours. */
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
 {
+    c->verify_text = NULL;
     bool ok = X509_verify_cert(store) > 0;
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
-    if (ok && c->names_len > 0) {
-        X509 *leaf = X509_STORE_CTX_get0_cert(store);
-        int verdict = check_names(c, leaf);
-        if (verdict != X509_V_OK) {
-            ok = false;
-            X509_STORE_CTX_set_error(store, verdict);
-            X509_STORE_CTX_set_error_depth(store, 0);
-            X509_STORE_CTX_set_current_cert(store, leaf);
-        }
-    }
+    ok = ok && check_ours(c, store);
     c->verify_code = X509_STORE_CTX_get_error(store);
     c->verify_depth = X509_STORE_CTX_get_error_depth(store);
     free(c->verify_subject);
