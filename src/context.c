@@ -113,8 +113,7 @@ static bool set_scheduler(lua_State *L, struct cotls_ctx *x)
  * names are added here. */
 static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
 {
-    unsigned char digest[EVP_MAX_MD_SIZE], *der = NULL;
-    unsigned int size = 0;
+    unsigned char *der = NULL;
     size_t n;
     const char *scope = lua_tolstring(L, -1, &n);
     X509 *leaf = SSL_CTX_get0_certificate(x->ssl_ctx);
@@ -123,8 +122,8 @@ static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool ok = len >= 0 && md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
               EVP_DigestUpdate(md, scope, n) && EVP_DigestUpdate(md, der, (size_t)len) &&
-              EVP_DigestFinal_ex(md, digest, &size) &&
-              SSL_CTX_set_session_id_context(x->ssl_ctx, digest, size);
+              EVP_DigestFinal_ex(md, x->scope, NULL) &&
+              SSL_CTX_set_session_id_context(x->ssl_ctx, x->scope, sizeof x->scope);
     EVP_MD_CTX_free(md);
     OPENSSL_free(der);
     return ok || cotls_refuse(L, "no memory");
@@ -149,10 +148,7 @@ static const struct cotls_setting last_settings[] = {
 
 /* Applied in this order: a key belongs to the certificate before it, a limit to the one before. */
 static const struct cotls_setting *const settings[] = {
-    first_settings,
-    cotls_verify_settings,
-    cotls_credential_settings,
-    last_settings,
+    first_settings, cotls_verify_settings, cotls_credential_settings, cotls_names_settings, last_settings,
 };
 
 /* What every context has. */
@@ -169,6 +165,7 @@ static void set_defaults(struct cotls_ctx *x)
     SSL_CTX_set_cert_verify_callback(ctx, cotls_hook_verify, NULL);
     SSL_CTX_set_info_callback(ctx, cotls_hook_info);
     SSL_CTX_set_alpn_select_cb(ctx, cotls_hook_alpn, NULL);
+    SSL_CTX_set_tlsext_servername_callback(ctx, cotls_hook_server_name);
     x->timeout = -1;
     x->handshake_timeout = 60;
     x->read_limit = 1024 * 1024;
@@ -231,6 +228,13 @@ int cotls_context_scheduler(lua_State *L)
 int cotls_context_role(lua_State *L)
 {
     lua_pushstring(L, cotls_check_context(L, 1)->server ? "server" : "client");
+    return 1;
+}
+
+/* core.is_context(value) */
+int cotls_is_context(lua_State *L)
+{
+    lua_pushboolean(L, luaL_testudata(L, 1, COTLS_CONTEXT) != NULL);
     return 1;
 }
 

@@ -126,6 +126,7 @@ static const luaL_Reg functions[] = {
     {"context", cotls_context},
     {"context_scheduler", cotls_context_scheduler},
     {"context_role", cotls_context_role},
+    {"is_context", cotls_is_context},
     {"context_timeouts", cotls_context_timeouts},
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},

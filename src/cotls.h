@@ -77,6 +77,8 @@ void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const
 
 /* ---- objects ---- */
 
+struct cotls_names;
+
 struct cotls_ctx {
     SSL_CTX *ssl_ctx; /* NULL until it is complete */
     bool server;
@@ -86,8 +88,10 @@ struct cotls_ctx {
     size_t read_limit;
     const unsigned char *alpn; /* wire format; kept by UV_CTX_ALPN */
     size_t alpn_len;
+    unsigned char scope[32];         /* a session resumes only where this is equal */
+    const struct cotls_names *names; /* server name → context, or NULL; kept by UV_CTX_NAMES */
 };
-enum { UV_CTX_SCHEDULER = 1, UV_CTX_ALPN, UV_CTX_COUNT = UV_CTX_ALPN };
+enum { UV_CTX_SCHEDULER = 1, UV_CTX_ALPN, UV_CTX_NAMES, UV_CTX_COUNT = UV_CTX_NAMES };
 
 enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };
 /* An operation of the whole connection, a handshake, stands in the reader's place and keeps writers out. */
@@ -145,20 +149,20 @@ struct cotls_conn {
     /* what every operation touches */
     SSL *ssl; /* NULL: closed */
     struct cotls_state *st;
-    struct cotls_ctx *ctx;          /* kept by UV_CONTEXT */
-    const struct cotls_ctx *active; /* the one in force: ctx, or what the server name chose */
-    const void *waited;             /* the address of what UV_WAITED holds */
-    int fd;                         /* -1: closed */
-    int ssl_error;                  /* SSL_get_error of the failure in work */
-    int sys_errno;                  /* errno of the last failed recv */
-    int send_errno;                 /* errno of the failed send: nothing can be sent any more */
-    bool established;               /* the handshake is done */
-    bool failed;                    /* for good; UV_ERROR says why */
-    bool ended;                     /* the peer's close_notify has come */
-    bool at_eof;                    /* recv said 0 */
-    bool drained;                   /* the last recv was short: the next answers "empty" unasked */
-    bool hold;                      /* output is gathered; the driver sends it */
-    bool scheduled;                 /* its options name a scheduler */
+    struct cotls_ctx *ctx;    /* kept by UV_CONTEXT */
+    struct cotls_ctx *active; /* the one in force: ctx, or what the server name chose */
+    const void *waited;       /* the address of what UV_WAITED holds */
+    int fd;                   /* -1: closed */
+    int ssl_error;            /* SSL_get_error of the failure in work */
+    int sys_errno;            /* errno of the last failed recv */
+    int send_errno;           /* errno of the failed send: nothing can be sent any more */
+    bool established;         /* the handshake is done */
+    bool failed;              /* for good; UV_ERROR says why */
+    bool ended;               /* the peer's close_notify has come */
+    bool at_eof;              /* recv said 0 */
+    bool drained;             /* the last recv was short: the next answers "empty" unasked */
+    bool hold;                /* output is gathered; the driver sends it */
+    bool scheduled;           /* its options name a scheduler */
     uint64_t bytes_in, bytes_out;
     double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
@@ -184,6 +188,8 @@ struct cotls_conn {
     int verify_depth;
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
     const char *verify_text;  /* of a check of ours, in the place of OpenSSL's; lives for ever, or NULL */
+    bool named;               /* the server name has chosen the context */
+    const char *refusal;      /* why a callback of ours refused, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -234,6 +240,8 @@ int cotls_hook_verify(X509_STORE_CTX *store, void *arg);
 void cotls_hook_info(const SSL *ssl, int where, int ret);
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg);
+int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg);
+int cotls_hook_server_name(SSL *ssl, int *alert, void *arg);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -272,6 +280,7 @@ struct cotls_ctx *cotls_check_context(lua_State *L, int index);
 int cotls_context(lua_State *L);
 int cotls_context_scheduler(lua_State *L);
 int cotls_context_role(lua_State *L);
+int cotls_is_context(lua_State *L);
 int cotls_context_timeouts(lua_State *L);
 void cotls_context_open(lua_State *L);
 
@@ -284,6 +293,11 @@ extern const struct cotls_setting cotls_credential_settings[];
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
 void cotls_verify_nobody(struct cotls_ctx *x);
+
+/* ---- names.c ---- */
+
+extern const struct cotls_setting cotls_names_settings[];
+bool cotls_names_choose(struct cotls_conn *c, int *alert);
 
 /* ---- socket.c ---- */
 

@@ -245,6 +245,8 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
         push_new(L, "limit", operation, "too much data");
     } else {
         const char *code = failure_code(c), *reason = ERR_reason_error_string(ERR_peek_error());
+        if (c->refusal != NULL)
+            reason = c->refusal;
         push_new(L, code, operation, reason != NULL ? reason : unknown_want(c->ssl_error));
         set_string(L, "library", ERR_lib_error_string(ERR_peek_error()));
         set_details(L, c, code);

@@ -40,6 +40,24 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* SSL_CTX_set_client_hello_cb(3) */
+int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    (void)arg;
+    return cotls_names_choose(SSL_get_app_data(ssl), alert) ? SSL_CLIENT_HELLO_SUCCESS
+                                                            : SSL_CLIENT_HELLO_ERROR;
+}
+
+/* SSL_CTX_set_tlsext_servername_callback(3): acknowledged, a name is kept in the session and known
+ * after a resumption too. */
+int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert;
+    (void)arg;
+    return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) != NULL ? SSL_TLSEXT_ERR_OK
+                                                                      : SSL_TLSEXT_ERR_NOACK;
+}
+
 /* pem_password_cb(3): never asks at the terminal; without a password it fails. */
 int cotls_hook_password(char *buf, int size, int rwflag, void *password)
 {

@@ -42,7 +42,7 @@ function credentials.read(given, out)
     if not out.key then return refused("key", reason) end
   elseif given.key then
     return refused("key", "there is no certificate to it")
-  elseif given.role == "server" then
+  elseif given.role == "server" and not given.names then
     return refused("certificate", "a server needs one")
   end
   return true

@@ -93,7 +93,7 @@ end
 
 -- The context of an options table: the one given, or one made of the context options in it.
 local function find_context(given, role, default, who, level)
-  local settings, connection, context = options.split(given, who, level + 1)
+  local settings, connection, context = options.split(given, role, who, level + 1)
   if context == nil then
     if settings and settings.role ~= nil and settings.role ~= role then
       error(('%s: option \'role\': must be "%s"'):format(who, role), level + 1)

@@ -2,6 +2,7 @@
 -- Options: their names and types. An unknown or ill-typed one raises and names itself. What their values come to
 -- is told by cotls.settings.
 
+local core = require "cotls.core"
 local file = require "cotls.file"
 local settings = require "cotls.settings"
 
@@ -58,6 +59,15 @@ function options.is_scheduler(value)
   return type(value) == "table" and type(value.wait) == "function", "a table with a function wait"
 end
 
+local function is_names_table(value)
+  local what = "a table of contexts by server name"
+  if type(value) ~= "table" or next(value) == nil then return false, what end
+  for name, context in pairs(value) do
+    if type(name) ~= "string" or not core.is_context(context) then return false, what end
+  end
+  return true
+end
+
 local context_types = {
   role = kind("string"),
   certificate = certificates,
@@ -69,6 +79,8 @@ local context_types = {
   min_version = kind("string", "number"),
   max_version = kind("string", "number"),
   alpn = strings,
+  names = is_names_table,
+  strict_names = kind("boolean"),
   timeout = seconds,
   handshake_timeout = seconds,
   read_limit = positive,
@@ -192,8 +204,8 @@ function options.certificate(given, who, level)
 end
 
 --- Sorts what tls.connect and tls.listen are given: context options, connection options, the context.
--- An option of both kinds is the connection's.
-function options.split(given, who, level)
+-- An option of both kinds is the connection's; a server's context takes it, so that one chosen by name has its own.
+function options.split(given, role, who, level)
   local context, connection = nil, {}
   check_table(who, given, level + 1)
   for name in pairs(given) do
@@ -203,12 +215,14 @@ function options.split(given, who, level)
   end
   for name in pairs(context_types) do
     local value = given[name]
-    if value ~= nil and not connection_types[name] then
+    if value ~= nil and (role == "server" and given.context == nil or not connection_types[name]) then
       context = context or {}
       context[name] = value
     end
   end
-  for name in pairs(connection_types) do connection[name] = given[name] end
+  for name in pairs(connection_types) do
+    if not (context and context[name] ~= nil) then connection[name] = given[name] end
+  end
   if given.context ~= nil and context then
     error(("%s: option '%s' is the context's, and a context is given"):format(who, (next(context))), level + 1)
   end

@@ -44,6 +44,24 @@ local function limits(given, out)
   return true
 end
 
+--- A DNS name or an IP address as it is sent and checked.
+-- @return the name without a trailing dot; or nil, reason
+local function checked_name(name)
+  if core.is_ip(name) then return name end
+  if name:find("[\x80-\xFF]") then return nil, "not ASCII: give the name in its punycode form" end
+  if name:find("[%z\1-\32\127]") then return nil, "a name has no NUL, space or control character" end
+  local bare = name:gsub("%.$", "")
+  if #bare == 0 or #bare > 253 then return nil, "a name has 1 to 253 bytes" end
+  if bare:find(":", 1, true) then return nil, "neither a name nor an IP address" end
+  for label in (bare .. "."):gmatch("(.-)%.") do
+    if label == "" then return nil, "a name has no empty label" end
+    if #label > 63 then return nil, "a label has at most 63 bytes" end
+  end
+  -- the resolver would take it for an IPv4 address, and not always for the same one
+  if bare:find("^[%d.]*%d$") or bare:find("%.?0[xX]%x*$") then return nil, "neither a name nor an IP address" end
+  return bare
+end
+
 -- ---- contexts ----
 
 local function side(given, out)
@@ -115,8 +133,34 @@ local function session_scope(_, out)
   return true
 end
 
+-- A server name in lower case, as clients ask for it, or a wildcard in the place of its first label.
+local function checked_server_name(name)
+  local star, rest = name:lower():match("^(%*?%.?)(.*)$")
+  if star ~= "" and star ~= "*." then return nil, "a wildcard is a whole label, as in *.example.org" end
+  local good, reason = checked_name(rest)
+  if not good then return nil, reason end
+  if core.is_ip(good) or good:find("*", 1, true) then return nil, "not a server name" end
+  return star .. good
+end
+
+local function server_names(given, out)
+  if given.strict_names ~= nil and not given.names then return refused("strict_names", "needs names") end
+  if not given.names then return true end
+  local list, seen = {}, {}
+  for given_name, context in pairs(given.names) do
+    local name, reason = checked_server_name(given_name)
+    if not name then return refused("names", ("'%s': %s"):format(given_name, reason)) end
+    if seen[name] then return refused("names", ("'%s' stands there twice"):format(name)) end
+    seen[name] = true
+    list[#list + 1] = { name = name, context = context }
+  end
+  local other = given.certificate or given.credentials or given.pkcs12 or given.key_uri or given.psk
+  out.names = { names = list, strict = given.strict_names or not other }
+  return true
+end
+
 -- Each is given the options and adds settings; session_scope sees those of all the others.
-local CONTEXT = { side, credentials.read, trust, alpn, limits, session_scope }
+local CONTEXT = { side, credentials.read, trust, server_names, alpn, limits, session_scope }
 
 local function all(steps, given, ...)
   local out = {}
@@ -134,24 +178,6 @@ function settings.context(given)
 end
 
 -- ---- connections ----
-
---- A DNS name or an IP address as it is sent and checked.
--- @return the name without a trailing dot; or nil, reason
-local function checked_name(name)
-  if core.is_ip(name) then return name end
-  if name:find("[\x80-\xFF]") then return nil, "not ASCII: give the name in its punycode form" end
-  if name:find("[%z\1-\32\127]") then return nil, "a name has no NUL, space or control character" end
-  local bare = name:gsub("%.$", "")
-  if #bare == 0 or #bare > 253 then return nil, "a name has 1 to 253 bytes" end
-  if bare:find(":", 1, true) then return nil, "neither a name nor an IP address" end
-  for label in (bare .. "."):gmatch("(.-)%.") do
-    if label == "" then return nil, "a name has no empty label" end
-    if #label > 63 then return nil, "a label has at most 63 bytes" end
-  end
-  -- the resolver would take it for an IPv4 address, and not always for the same one
-  if bare:find("^[%d.]*%d$") or bare:find("%.?0[xX]%x*$") then return nil, "neither a name nor an IP address" end
-  return bare
-end
 
 local function names_to_verify(given)
   local names = given.verify_name or given.server_name

@@ -141,6 +141,12 @@ function tls.is_error(value) end
 ---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
 ---@field alpn? string[] Protocols for RFC 7301, the preferred first. On a server its own order decides, and a client
 ---  that offers none of them is refused.
+---@field names? table<string, cotls.Context> Servers: the context for each server name that a client asks for (SNI),
+---  with all that a context says; `"*.example.org"` stands for one label, the exact name comes first. A client that asks for
+---  none of them gets this context itself. Sessions are kept, and limits of time set, by this context. RFC 6066
+---  section 3.
+---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
+---  nothing too. Default: false; true where this context has no certificate.
 ---@field timeout? number|false Seconds that one operation may take, 0: it never waits. Default: false, none.
 ---@field handshake_timeout? number|false Seconds that the handshake may take from its first call on, over all calls.
 ---  Default: 60.
