@@ -5,6 +5,7 @@ local helper = require "spec.helper"
 local tls = require "cotls"
 local core = require "cotls.core"
 local luv = require "cotls.luv"
+local uv = require "luv"
 
 local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
 
@@ -13,6 +14,16 @@ local function read(path)
   local text = handle:read("a")
   handle:close()
   return text
+end
+
+-- The texts of a folder's files whose names have the pattern.
+local function sources(folder, pattern)
+  local texts, scan = {}, assert(uv.fs_scandir(root .. folder))
+  for name in uv.fs_scandir_next, scan do
+    if name:find(pattern) then texts[#texts + 1] = read(folder .. "/" .. name) end
+  end
+  assert(#texts > 5, "too few files in " .. folder)
+  return texts
 end
 
 -- ---- the types file ----
@@ -268,18 +279,18 @@ describe("the shapes in the types file", function()
 
   it("have all codes that errors are made with, and no other", function()
     local made = {}
-    for _, path in ipairs { "src/connection.c", "src/drive.c", "src/error.c", "src/socket.c", "src/transfer.c" } do
-      for code in read(path):gmatch('cotls_error_plain%(L, "([%l_]+)"') do made[code] = true end
-      for code in read(path):gmatch('fail%(L, c, [&%w]+, "([%l_]+)"') do made[code] = true end
-      for code in read(path):gmatch('fail%(L, c, s, write %? "([%l_]+)"') do made[code] = true end
-      for code in read(path):gmatch('fail%(L, c, s, write %? "[%l_]+" : "([%l_]+)"') do made[code] = true end
-      for code in read(path):gmatch('fail_plain%(L, "([%l_]+)"') do made[code] = true end
-      for code in read(path):gmatch('push_new%(L, "([%l_]+)"') do made[code] = true end
+    for _, source in ipairs(sources("src", "%.c$")) do
+      for _, pattern in ipairs {
+        'cotls_error_plain%(L, "([%l_]+)"', 'fail%(L, c, [&%w]+, "([%l_]+)"', 'fail%(L, c, s, write %? "([%l_]+)"',
+        'fail%(L, c, s, write %? "[%l_]+" : "([%l_]+)"', 'fail_plain%(L, "([%l_]+)"', 'push_new%(L, "([%l_]+)"',
+      } do
+        for code in source:gmatch(pattern) do made[code] = true end
+      end
     end
     local chooser = read("src/error.c"):match("\nstatic const char %*failure_code(.-)\n}")
     made = with(made, set_of(chooser, '"([%l_]+)"'))
-    for _, path in ipairs { "lua/cotls/net.lua", "lua/cotls/luv.lua", "lua/cotls/options.lua" } do
-      for code in read(path):gmatch('code = "([%l_]+)"') do made[code] = true end
+    for _, source in ipairs(sources("lua/cotls", "%.lua$")) do
+      for code in source:gmatch('code = "([%l_]+)"') do made[code] = true end
     end
     assert.equal(names(doc.values["cotls.ErrorCode"]), names(made))
   end)
