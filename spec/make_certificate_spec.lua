@@ -113,6 +113,77 @@ describe("make_certificate", function()
     assert.is_true(verify(helper.ca.certificate, helper.leaf({ days = 1 }).certificate))
   end)
 
+  it("begins and ends at moments", function()
+    local function validity(wish)
+      wish.names = { "x" }
+      local _, out = helper.run({ "openssl", "x509", "-noout", "-startdate", "-enddate", "-dateopt", "iso_8601" },
+        assert(make(wish)).certificate)
+      return out:match("notBefore=(%S+ %S+)Z\nnotAfter=(%S+ %S+)Z")
+    end
+    local function iso(moment) return os.date("!%Y-%m-%d %H:%M:%S", moment) end
+    local now = os.time()
+    for _, case in ipairs { { 0, 1 }, { now - 86400, now + 86400 }, { 2524607999, 2524608000 }, { -1, 4102444800 },
+      { -2208988800, 253402300799 }, { 1e9, 1e9 } } do
+      local first, last = validity { not_before = case[1], not_after = case[2] }
+      assert.equal(iso(case[1]) .. " " .. iso(case[2]), first .. " " .. last)
+    end
+    local first, last = validity { not_before = 1000000000.75 }
+    assert.equal("2001-09-09 01:46:40 2001-10-09 01:46:40", first .. " " .. last)
+    first, last = validity { not_after = 1000000000 }
+    assert.equal("2001-09-08 01:46:40 2001-09-09 01:46:40", first .. " " .. last)
+    first, last = validity { not_after = 4102444800 }
+    assert.equal("2100-01-01 00:00:00", last)
+    assert.is_true(first <= iso(now - 290) and first >= iso(now - 310 - 10 * helper.slow))
+    local later = make { names = { "x" }, ca = helper.ca, not_before = now + 3600 }
+    assert.matches("not yet valid", verify(helper.ca.certificate, later.certificate))
+  end)
+
+  it("is for the purposes that are named", function()
+    local all = { server = "TLS Web Server", client = "TLS Web Client", code = "Code Signing", email = "E%-mail",
+      time = "Time Stamping", ocsp = "OCSP Signing", any = "Any Extended" }
+    local list = {}
+    for name, text in pairs(all) do
+      list[#list + 1] = name
+      for _, form in ipairs { name, { name } } do
+        local said = text_of(assert(make { names = { "x" }, purposes = form }).certificate)
+        assert.matches(text, said)
+        for other, unsaid in pairs(all) do assert.is_true(other == name or not said:find(unsaid)) end
+      end
+    end
+    local said = text_of(assert(make { names = { "x" }, purposes = list }).certificate)
+    for _, text in pairs(all) do assert.matches(text, said) end
+    assert.is_nil(text_of(make({ purposes = {} }).certificate):find("Extended Key Usage"))
+    assert.matches("Code Signing", text_of(make({ is_ca = true, purposes = "code" }).certificate))
+    local server = make { names = { "x" }, ca = helper.ca, purposes = "server" }
+    assert.is_true(verify(helper.ca.certificate, server.certificate, "-purpose", "sslserver"))
+    assert.matches("purpose", verify(helper.ca.certificate, server.certificate, "-purpose", "sslclient"))
+  end)
+
+  it("limits the path below a CA", function()
+    for _, length in ipairs { 0, 1, 255 } do
+      local text = text_of(make({ is_ca = true, path_length = length }).certificate)
+      assert.matches("critical%s+CA:TRUE, pathlen:" .. length .. "\n", text)
+    end
+    local ca = make { subject = "CN=short", is_ca = true, path_length = 0 }
+    local middle = make { subject = "CN=middle", is_ca = true, ca = ca }
+    local leaf = make { names = { "x" }, ca = middle }
+    assert.matches("path length", verify(ca.certificate, leaf.certificate, "-untrusted",
+      helper.temp_file(middle.certificate)))
+    assert.is_true(verify(ca.certificate, make({ names = { "x" }, ca = ca }).certificate))
+  end)
+
+  it("takes the bits of an RSA key, the signature's digest, must-staple and addresses", function()
+    assert.matches("1024 bit", text_of(make({ key_type = "rsa", bits = 1024 }).certificate))
+    assert.matches("sha256WithRSA", text_of(make({ key_type = "rsa", bits = 1024 }).certificate))
+    assert.matches("ecdsa%-with%-SHA1\n", text_of(make({ digest = "sha1" }).certificate))
+    assert.matches("ecdsa%-with%-SHA512\n", text_of(make({ digest = "SHA512" }).certificate))
+    assert.matches("TLS Feature: %s+status_request", text_of(make({ must_staple = true }).certificate))
+    assert.is_nil(text_of(make({ must_staple = false }).certificate):find("TLS Feature"))
+    local text = text_of(make({ ocsp_urls = { "http://a.example/x,y", "http://b" },
+      ca_issuer_urls = { "http://c" } }).certificate)
+    assert.matches("OCSP %- URI:http://a.example/x,y%s+OCSP %- URI:http://b%s+CA Issuers %- URI:http://c\n", text)
+  end)
+
   it("gives each certificate another serial number", function()
     local seen = {}
     for _ = 1, 20 do
@@ -142,6 +213,31 @@ describe("make_certificate", function()
       { { days = 0 }, "days" },
       { { days = 0 / 0 }, "days" },
       { { days = 1e9 }, "days" },
+      { { days = 1, not_after = 4102444800 }, "days" },
+      { { days = 1, not_before = 0 }, "days" },
+      { { not_before = 2, not_after = 1 }, "not_after" },
+      { { not_before = 0 / 0 }, "not_before" },
+      { { not_after = math.huge }, "not_after" },
+      { { not_after = 253402300800 }, "not_after" },
+      { { not_after = -62167219201 }, "not_after" },
+      { { bits = 1024 }, "bits" },
+      { { bits = 1024, key_type = "ec" }, "bits" },
+      { { bits = 511, key_type = "rsa" }, "bits" },
+      { { bits = 8193, key_type = "rsa" }, "bits" },
+      { { digest = "nope" }, "digest" },
+      { { digest = "sha256", key_type = "ed25519" }, "digest" },
+      { { digest = "sha512", key_type = "rsa", bits = 512 }, "digest" },
+      { { path_length = 0 }, "path_length" },
+      { { path_length = 256, is_ca = true }, "path_length" },
+      { { purposes = "servers" }, "purposes" },
+      { { purposes = { "server", "" } }, "purposes" },
+      { { purposes = { "server\0" } }, "purposes" },
+      { { purposes = { "server", "client", "server", "client", "server", "client", "server", "client", "server",
+        "client", "server", "client" } }, "purposes" },
+      { { ocsp_urls = { "http://a b" } }, "ocsp_urls" },
+      { { ocsp_urls = { "" } }, "ocsp_urls" },
+      { { ca_issuer_urls = { "http://\xC3\xBC" } }, "ca_issuer_urls" },
+      { { ca_issuer_urls = { "http://a\0" } }, "ca_issuer_urls" },
       { { key_type = "dsa" }, "key_type" },
       { { ca = foreign }, "ca" },
       { { ca = { certificate = "x", key = "y" } }, "ca" },
@@ -170,6 +266,16 @@ describe("make_certificate", function()
       { { ca = "pem" }, "ca" },
       { { ca = {} }, "certificate" },
       { { is_ca = 1 }, "is_ca" },
+      { { not_before = "now" }, "not_before" },
+      { { bits = 1024.5 }, "bits" },
+      { { bits = 0 }, "bits" },
+      { { path_length = -1, is_ca = true }, "path_length" },
+      { { path_length = 0.5, is_ca = true }, "path_length" },
+      { { purposes = 1 }, "purposes" },
+      { { purposes = { 1 } }, "purposes" },
+      { { must_staple = 1 }, "must_staple" },
+      { { ocsp_urls = "http://a" }, "ocsp_urls" },
+      { { digest = 1 }, "digest" },
     }
     for _, case in ipairs(cases) do
       local ok, err = pcall(make, case[1])

@@ -317,6 +317,10 @@ X509 *cotls_test_x509(lua_State *L, int index); /* NULL: something else */
 int cotls_x509(lua_State *L);
 void cotls_x509_open(lua_State *L);
 
+/* ---- subject.c ---- */
+
+bool cotls_name_parse(X509_NAME *name, const char *text, size_t n, const char **reason);
+
 /* ---- make_certificate.c ---- */
 
 int cotls_make_certificate(lua_State *L);

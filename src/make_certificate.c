@@ -8,43 +8,55 @@
 #include <limits.h>
 #include <math.h>
 #include <openssl/bn.h>
-#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #define DAY 86400.0
 #define BACKDATED 300.0 /* seconds before now that a certificate begins: clocks differ */
-#define MAX_DAYS 1e7    /* what an int holds; OpenSSL's own limit, the year 9999, is lower */
-#define MAX_CN 64       /* ub-common-name, RFC 5280 appendix A.1 */
-#define MAX_VALUE 1024  /* of one attribute of a subject */
+#define DEFAULT_DAYS 30.0
+#define MAX_DAYS 1e7 /* what an int holds; OpenSSL's own limit, the year 9999, is lower */
+#define MAX_CN 64    /* ub-common-name, RFC 5280 appendix A.1 */
+#define MAX_PATH 255 /* a path_length beyond any chain's */
+#define MAX_PURPOSES 128
+#define MIN_BITS 512  /* OpenSSL's own limit */
+#define MAX_BITS 8192 /* more take minutes */
 
 struct text {
     const char *data;
     size_t len;
 };
 
+struct list {
+    const struct text *items;
+    size_t count;
+};
+
 struct key_type {
     const char *name;
-    EVP_PKEY *(*generate)(void);
+    EVP_PKEY *(*generate)(unsigned bits);
 };
 
 /* What is asked for; all text belongs to Lua values on the stack. */
 struct wish {
     const char *subject; /* NULL: from the names */
     size_t subject_len;
-    const struct text *names;
-    size_t names_count;
-    double days;
+    struct list names, ocsp_urls, ca_issuer_urls;
+    double days;                  /* 0: not said */
+    double not_before, not_after; /* seconds since 1970; NAN: not said */
     const struct key_type *key_type;
+    unsigned bits;                      /* of an RSA key; 0: not said */
+    const char *digest;                 /* NULL: SHA-256 */
     struct text ca_certificate, ca_key; /* data NULL: it signs itself */
-    bool is_ca;
+    int path_length;                    /* -1: no limit */
+    char purposes[MAX_PURPOSES];        /* as OpenSSL's configuration names them */
+    bool has_purposes, is_ca, must_staple;
 };
 
 /* What OpenSSL makes of it, and the option and reason of a failure. */
@@ -61,137 +73,6 @@ static bool fail(struct work *k, const char *option, const char *reason)
     k->option = option;
     k->reason = reason;
     return false;
-}
-
-/* ---- the subject: RFC 2253 text ---- */
-
-struct subject {
-    const char *at, *end;
-    const char *reason; /* of a failure; NULL: OpenSSL's */
-    X509_NAME *name;
-};
-
-static int refuse_subject(struct subject *s, const char *reason)
-{
-    s->reason = reason;
-    return -1;
-}
-
-static void skip_spaces(struct subject *s)
-{
-    while (s->at < s->end && *s->at == ' ')
-        s->at++;
-}
-
-/* RFC 2253's keywords in any case, OpenSSL's names, or an OID; NULL: none of them. */
-static ASN1_OBJECT *find_type(const char *text)
-{
-    static const struct {
-        const char *name;
-        int nid;
-    } keywords[] = {
-        {"CN", NID_commonName},
-        {"L", NID_localityName},
-        {"ST", NID_stateOrProvinceName},
-        {"O", NID_organizationName},
-        {"OU", NID_organizationalUnitName},
-        {"C", NID_countryName},
-        {"STREET", NID_streetAddress},
-        {"DC", NID_domainComponent},
-        {"UID", NID_userId},
-    };
-    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
-        if (strcasecmp(text, keywords[i].name) == 0)
-            return OBJ_nid2obj(keywords[i].nid);
-    return OBJ_txt2obj(strncasecmp(text, "OID.", 4) == 0 ? text + 4 : text, 0);
-}
-
-/* Takes the type and its "="; the caller frees it. NULL: refused. */
-static ASN1_OBJECT *take_type(struct subject *s)
-{
-    char text[80];
-    skip_spaces(s);
-    const char *equals = memchr(s->at, '=', (size_t)(s->end - s->at));
-    size_t n = equals != NULL ? (size_t)(equals - s->at) : 0;
-    while (n > 0 && s->at[n - 1] == ' ')
-        n--;
-    ASN1_OBJECT *type = NULL;
-    if (n > 0 && n < sizeof text) {
-        memcpy(text, s->at, n);
-        text[n] = '\0';
-        type = find_type(text);
-        s->at = equals + 1;
-    }
-    if (type == NULL)
-        refuse_subject(s, n > 0 ? "not RFC 2253 text: unknown attribute type"
-                                : "not RFC 2253 text: TYPE=value expected, as in \"CN=localhost,O=Example\"");
-    return type;
-}
-
-/* Takes what follows a backslash: two hexadecimal digits or a special character; -1: neither. */
-static int take_escaped(struct subject *s)
-{
-    if (s->at == s->end)
-        return -1;
-    int c = (unsigned char)*s->at++, high = OPENSSL_hexchar2int((unsigned char)c);
-    int low = high >= 0 && s->at < s->end ? OPENSSL_hexchar2int((unsigned char)*s->at) : -1;
-    if (low >= 0) {
-        s->at++;
-        return high << 4 | low;
-    }
-    return c != '\0' && strchr(",+\"\\<>;#= ", c) != NULL ? c : -1;
-}
-
-/* Takes a value up to its "," or "+", without the spaces around it; its length, or -1. */
-static int take_value(struct subject *s, unsigned char *value)
-{
-    int n = 0, kept = 0;
-    skip_spaces(s);
-    if (s->at < s->end && *s->at == '#')
-        return refuse_subject(s, "a value in hexadecimal (#) is not supported; for the character write \\#") -
-               1;
-    while (s->at < s->end && *s->at != ',' && *s->at != '+') {
-        bool escaped = *s->at == '\\';
-        int c = (unsigned char)*s->at++;
-        if (escaped)
-            c = take_escaped(s);
-        if (c < 0 || (!escaped && c != '\0' && strchr("\"<>;", c) != NULL))
-            return refuse_subject(s,
-                                  "not RFC 2253 text: a bad escape, or one of \" < > ; without a backslash") -
-                   1;
-        if (n == MAX_VALUE)
-            return refuse_subject(s, "a value is too long");
-        value[n++] = (unsigned char)c;
-        if (escaped || c != ' ')
-            kept = n;
-    }
-    return kept;
-}
-
-/* The text names the most specific first, a certificate the other way round: each
- * RDN is put before the ones that came earlier. `set` 1 joins the RDN before it. */
-static bool take_attribute(struct subject *s, int set)
-{
-    unsigned char value[MAX_VALUE];
-    ASN1_OBJECT *type = take_type(s);
-    int n = type != NULL ? take_value(s, value) : -1;
-    bool ok = n >= 0 && X509_NAME_add_entry_by_OBJ(s->name, type, MBSTRING_UTF8, value, n, 0, set);
-    ASN1_OBJECT_free(type);
-    return ok;
-}
-
-static bool parse_subject(struct subject *s)
-{
-    bool more = s->at < s->end;
-    int set = 0;
-    while (more) {
-        if (!take_attribute(s, set))
-            return false;
-        more = s->at < s->end;
-        set = more && *s->at == '+';
-        s->at += more;
-    }
-    return true;
 }
 
 /* ---- reading the wish: [-0, +any] the value is on top; false: refused, the reason is pushed ---- */
@@ -238,25 +119,83 @@ static bool is_name(const char *name, size_t n)
     return strlen(name) == n && (numeric ? is_address(name) : is_dns_name(name, n));
 }
 
-static bool read_names(lua_State *L, struct wish *w)
+/* A list of strings that `check` lets through; `what` they are. They stay on the
+ * stack: what runs in between may change the table. */
+static bool read_list(lua_State *L, struct list *list, bool (*check)(const char *, size_t), const char *what)
 {
-    int list = lua_gettop(L);
-    size_t count = lua_rawlen(L, list);
-    struct text *names = lua_newuserdatauv(L, (count + 1) * sizeof *names, 0);
-    luaL_checkstack(L, (int)(count < INT_MAX - 64 ? count + 64 : INT_MAX), "too many names");
+    int table = lua_gettop(L);
+    size_t count = lua_rawlen(L, table);
+    struct text *items = lua_newuserdatauv(L, (count + 1) * sizeof *items, 0);
+    luaL_checkstack(L, (int)(count < INT_MAX - 64 ? count + 64 : INT_MAX), "too many values");
     for (size_t i = 0; i < count; i++) {
-        if (lua_rawgeti(L, list, (lua_Integer)i + 1) != LUA_TSTRING)
-            luaL_argerror(L, 1, lua_pushfstring(L, "names[%d] must be a string", (int)i + 1));
-        names[i].data = lua_tolstring(L, -1, &names[i].len);
-        if (!is_name(names[i].data, names[i].len)) {
-            lua_pushfstring(L, "'%s' is neither a DNS name nor an IP address", names[i].data);
+        if (lua_rawgeti(L, table, (lua_Integer)i + 1) != LUA_TSTRING)
+            luaL_argerror(L, 1, lua_pushfstring(L, "a list's value %d must be a string", (int)i + 1));
+        items[i].data = lua_tolstring(L, -1, &items[i].len);
+        if (!check(items[i].data, items[i].len)) {
+            lua_pushfstring(L, "'%s' is %s", items[i].data, what);
             return false;
         }
-        /* the string stays on the stack: what runs in between may change the list */
     }
-    w->names = names;
-    w->names_count = count;
+    *list = (struct list){items, count};
     return true;
+}
+
+static bool read_names(lua_State *L, struct wish *w)
+{
+    return read_list(L, &w->names, is_name, "neither a DNS name nor an IP address");
+}
+
+/* Printable ASCII without spaces: an IA5String takes no other, RFC 5280 section 4.2.1.6. */
+static bool is_url(const char *url, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (url[i] <= ' ' || url[i] > '~')
+            return false;
+    return n > 0;
+}
+
+static bool read_ocsp_urls(lua_State *L, struct wish *w)
+{
+    return read_list(L, &w->ocsp_urls, is_url, "no URL");
+}
+
+static bool read_ca_issuer_urls(lua_State *L, struct wish *w)
+{
+    return read_list(L, &w->ca_issuer_urls, is_url, "no URL");
+}
+
+static const struct {
+    const char *name, *value;
+} purposes[] = {
+    {"server", "serverAuth"},       {"client", "clientAuth"}, {"code", "codeSigning"},
+    {"email", "emailProtection"},   {"time", "timeStamping"}, {"ocsp", "OCSPSigning"},
+    {"any", "anyExtendedKeyUsage"},
+};
+
+static const char *purpose_value(const char *name, size_t n)
+{
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+        if (strlen(purposes[i].name) == n && memcmp(purposes[i].name, name, n) == 0)
+            return purposes[i].value;
+    return NULL;
+}
+
+static bool is_purpose(const char *name, size_t n)
+{
+    return purpose_value(name, n) != NULL;
+}
+
+static bool read_purposes(lua_State *L, struct wish *w)
+{
+    struct list list;
+    if (!read_list(L, &list, is_purpose, "none of server, client, code, email, time, ocsp, any"))
+        return false;
+    size_t n = 0;
+    for (size_t i = 0; i < list.count && n < sizeof w->purposes; i++)
+        n += (size_t)snprintf(w->purposes + n, sizeof w->purposes - n, "%s%s", i > 0 ? "," : "",
+                              purpose_value(list.items[i].data, list.items[i].len));
+    w->has_purposes = true;
+    return n < sizeof w->purposes || refuse(L, "are too many");
 }
 
 /* Not a number is refused, too: it compares false. */
@@ -267,18 +206,37 @@ static bool read_days(lua_State *L, struct wish *w)
            refuse(L, "must not be 0, nor reach beyond the year 9999");
 }
 
-static EVP_PKEY *generate_ec(void)
+/* Seconds since 1970. */
+static bool read_moment(lua_State *L, double *moment)
 {
+    *moment = floor(lua_tonumber(L, -1));
+    return fabs(*moment) <= MAX_DAYS * DAY || refuse(L, "must not reach beyond the year 9999");
+}
+
+static bool read_not_before(lua_State *L, struct wish *w)
+{
+    return read_moment(L, &w->not_before);
+}
+
+static bool read_not_after(lua_State *L, struct wish *w)
+{
+    return read_moment(L, &w->not_after);
+}
+
+static EVP_PKEY *generate_ec(unsigned bits)
+{
+    (void)bits;
     return EVP_EC_gen("P-256");
 }
 
-static EVP_PKEY *generate_rsa(void)
+static EVP_PKEY *generate_rsa(unsigned bits)
 {
-    return EVP_RSA_gen(2048);
+    return EVP_RSA_gen(bits > 0 ? bits : 2048);
 }
 
-static EVP_PKEY *generate_ed25519(void)
+static EVP_PKEY *generate_ed25519(unsigned bits)
 {
+    (void)bits;
     return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 }
 
@@ -297,6 +255,36 @@ static bool read_key_type(lua_State *L, struct wish *w)
             return true;
         }
     return refuse(L, "must be \"ec\", \"rsa\" or \"ed25519\"");
+}
+
+static bool read_bits(lua_State *L, struct wish *w)
+{
+    lua_Number bits = lua_tonumber(L, -1);
+    if (!(bits >= MIN_BITS && bits <= MAX_BITS))
+        return refuse(L, "must be 512 to 8192");
+    w->bits = (unsigned)bits;
+    return true;
+}
+
+static bool read_digest(lua_State *L, struct wish *w)
+{
+    w->digest = lua_tostring(L, -1);
+    return EVP_get_digestbyname(w->digest) != NULL || refuse(L, "unknown digest");
+}
+
+static bool read_path_length(lua_State *L, struct wish *w)
+{
+    lua_Number length = lua_tonumber(L, -1);
+    if (!(length >= 0 && length <= MAX_PATH))
+        return refuse(L, "must be 0 to 255");
+    w->path_length = (int)length;
+    return true;
+}
+
+static bool read_must_staple(lua_State *L, struct wish *w)
+{
+    w->must_staple = lua_toboolean(L, -1);
+    return true;
 }
 
 static struct text ca_field(lua_State *L, int ca, const char *name)
@@ -331,11 +319,41 @@ static const struct option {
     {"subject", LUA_TSTRING, read_subject},
     {"names", LUA_TTABLE, read_names},
     {"days", LUA_TNUMBER, read_days},
+    {"not_before", LUA_TNUMBER, read_not_before},
+    {"not_after", LUA_TNUMBER, read_not_after},
     {"key_type", LUA_TSTRING, read_key_type},
+    {"bits", LUA_TNUMBER, read_bits},
+    {"digest", LUA_TSTRING, read_digest},
     {"ca", LUA_TTABLE, read_ca},
     {"is_ca", LUA_TBOOLEAN, read_is_ca},
+    {"path_length", LUA_TNUMBER, read_path_length},
+    {"purposes", LUA_TTABLE, read_purposes},
+    {"must_staple", LUA_TBOOLEAN, read_must_staple},
+    {"ocsp_urls", LUA_TTABLE, read_ocsp_urls},
+    {"ca_issuer_urls", LUA_TTABLE, read_ca_issuer_urls},
 };
 #define OPTIONS (sizeof options / sizeof *options)
+
+/* What does not go together: NULL, or the name of the option that is refused, with the reason pushed. */
+static const char *contradiction(lua_State *L, const struct wish *w)
+{
+    bool moments = !isnan(w->not_before) || !isnan(w->not_after);
+    const struct {
+        bool wrong;
+        const char *option, *reason;
+    } rules[] = {
+        {moments && w->days != 0, "days", "is for a certificate without not_before and not_after"},
+        {w->not_after < w->not_before, "not_after", "lies before not_before"},
+        {w->bits > 0 && strcmp(w->key_type->name, "rsa") != 0, "bits", "is for RSA keys"},
+        {w->path_length >= 0 && !w->is_ca, "path_length", "is for CAs"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].wrong) {
+            lua_pushstring(L, rules[i].reason);
+            return rules[i].option;
+        }
+    return NULL;
+}
 
 /* The values stay on the stack, for the wish points into them. NULL, or the name
  * of the option that is refused, with the reason pushed. */
@@ -352,7 +370,7 @@ static const char *read_wish(lua_State *L, struct wish *w)
         if (!options[i].read(L, w))
             return options[i].name;
     }
-    return NULL;
+    return contradiction(L, w);
 }
 
 /* ---- granting it: each step touches no Lua; false: k->option and k->reason say why ---- */
@@ -383,7 +401,7 @@ static bool load_ca(const struct wish *w, struct work *k)
 
 static bool make_key(const struct wish *w, struct work *k)
 {
-    k->key = w->key_type->generate();
+    k->key = w->key_type->generate(w->bits);
     k->certificate = X509_new();
     return k->key != NULL && k->certificate != NULL && X509_set_version(k->certificate, X509_VERSION_3) &&
            X509_set_pubkey(k->certificate, k->key);
@@ -403,39 +421,47 @@ static bool set_serial(const struct wish *w, struct work *k)
 /* The first name that a CN can hold. */
 static struct text default_cn(const struct wish *w)
 {
-    for (size_t i = 0; i < w->names_count; i++)
-        if (w->names[i].len <= MAX_CN)
-            return w->names[i];
+    for (size_t i = 0; i < w->names.count; i++)
+        if (w->names.items[i].len <= MAX_CN)
+            return w->names.items[i];
     return (struct text){"localhost", 9};
 }
 
 static bool set_subject(const struct wish *w, struct work *k)
 {
-    struct subject s = {w->subject, w->subject + w->subject_len, NULL, X509_get_subject_name(k->certificate)};
+    X509_NAME *name = X509_get_subject_name(k->certificate);
     X509 *issuer = k->ca_certificate != NULL ? k->ca_certificate : k->certificate;
     struct text cn = default_cn(w);
-    if (w->subject != NULL && !parse_subject(&s))
-        return fail(k, "subject", s.reason);
-    if (w->subject == NULL && !X509_NAME_add_entry_by_NID(s.name, NID_commonName, MBSTRING_UTF8,
+    const char *reason = NULL;
+    if (w->subject != NULL && !cotls_name_parse(name, w->subject, w->subject_len, &reason))
+        return fail(k, "subject", reason);
+    if (w->subject == NULL && !X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8,
                                                           (const unsigned char *)cn.data, (int)cn.len, -1, 0))
         return false;
     return X509_set_issuer_name(k->certificate, X509_get_subject_name(issuer));
 }
 
 /* Days and seconds apart, as OpenSSL wants them: a long has 32 bits on some systems. */
-static bool set_time(ASN1_TIME *t, time_t now, double seconds)
+static bool set_time(ASN1_TIME *t, double moment)
 {
-    double days = floor(seconds / DAY);
-    return X509_time_adj_ex(t, (int)days, (long)floor(seconds - days * DAY), &now) != NULL;
+    time_t epoch = 0;
+    double days = floor(moment / DAY);
+    return X509_time_adj_ex(t, (int)days, (long)floor(moment - days * DAY), &epoch) != NULL;
 }
 
+/* What is not said: it begins now or, if it ends before that, a day before its end. */
 static bool set_validity(const struct wish *w, struct work *k)
 {
-    time_t now = time(NULL);
-    double end = w->days * DAY, start = end < 0 ? end - DAY : -BACKDATED;
-    return (set_time(X509_getm_notBefore(k->certificate), now, start) &&
-            set_time(X509_getm_notAfter(k->certificate), now, end)) ||
-           fail(k, "days", "reaches beyond what a certificate can say");
+    double now = (double)time(NULL), days = w->days != 0 ? w->days : DEFAULT_DAYS;
+    double start = w->not_before, end = w->not_after;
+    if (isnan(end))
+        end = (isnan(start) ? now : start) + days * DAY;
+    if (isnan(start))
+        start = end < now ? end - DAY : now - BACKDATED;
+    return (set_time(X509_getm_notBefore(k->certificate), start) &&
+            set_time(X509_getm_notAfter(k->certificate), end)) ||
+           fail(k, isnan(w->not_before) && isnan(w->not_after) ? "days" : "not_after",
+                "reaches beyond what a certificate can say");
 }
 
 static bool add_extension(X509 *certificate, X509V3_CTX *ctx, int nid, const char *value)
@@ -446,44 +472,59 @@ static bool add_extension(X509 *certificate, X509V3_CTX *ctx, int nid, const cha
     return ok;
 }
 
+static const char *purposes_of(const struct wish *w)
+{
+    if (w->has_purposes)
+        return w->purposes[0] != '\0' ? w->purposes : NULL;
+    return w->is_ca ? NULL : "serverAuth,clientAuth";
+}
+
 /* The second identifier is a copy of the issuer's first, so it comes after it. */
 static bool set_extensions(const struct wish *w, struct work *k)
 {
     bool rsa = EVP_PKEY_is_a(k->key, "RSA"), self = k->ca_certificate == NULL;
     const char *usage = rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature";
+    char limited[40];
+    snprintf(limited, sizeof limited, "critical,CA:TRUE,pathlen:%d", w->path_length);
     const struct {
         int nid;
-        const char *leaf, *ca;
+        const char *value;
     } extensions[] = {
-        {NID_basic_constraints, "CA:FALSE", "critical,CA:TRUE"},
-        {NID_key_usage, usage, "critical,digitalSignature,keyCertSign,cRLSign"},
-        {NID_ext_key_usage, "serverAuth,clientAuth", NULL},
-        {NID_subject_key_identifier, "hash", "hash"},
-        {NID_authority_key_identifier, self ? "keyid:always" : "keyid", self ? "keyid:always" : "keyid"},
+        {NID_basic_constraints, !w->is_ca            ? "CA:FALSE"
+                                : w->path_length < 0 ? "critical,CA:TRUE"
+                                                     : limited},
+        {NID_key_usage, w->is_ca ? "critical,digitalSignature,keyCertSign,cRLSign" : usage},
+        {NID_ext_key_usage, purposes_of(w)},
+        {NID_subject_key_identifier, "hash"},
+        {NID_authority_key_identifier, self ? "keyid:always" : "keyid"},
+        {NID_tlsfeature, w->must_staple ? "status_request" : NULL}, /* RFC 7633 */
     };
     X509V3_CTX ctx;
     X509V3_set_ctx(&ctx, self ? k->certificate : k->ca_certificate, k->certificate, NULL, NULL, 0);
-    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++) {
-        const char *value = w->is_ca ? extensions[i].ca : extensions[i].leaf;
-        if (value != NULL && !add_extension(k->certificate, &ctx, extensions[i].nid, value))
+    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
+        if (extensions[i].value != NULL &&
+            !add_extension(k->certificate, &ctx, extensions[i].nid, extensions[i].value))
             return false;
-    }
     return true;
 }
 
-static GENERAL_NAME *general_name(const struct text *t)
+/* An address, a URL, or else a DNS name. */
+static GENERAL_NAME *general_name(const struct text *t, bool url)
 {
     GENERAL_NAME *name = GENERAL_NAME_new();
-    ASN1_OCTET_STRING *ip = a2i_IPADDRESS(t->data);
-    ASN1_IA5STRING *dns = ip == NULL ? ASN1_IA5STRING_new() : NULL;
-    bool ok = name != NULL && (ip != NULL || (dns != NULL && ASN1_STRING_set(dns, t->data, (int)t->len)));
+    ASN1_STRING *value = url ? NULL : a2i_IPADDRESS(t->data);
+    int type = url ? GEN_URI : value != NULL ? GEN_IPADD : GEN_DNS;
+    bool ok = name != NULL;
+    if (value == NULL) {
+        value = ASN1_IA5STRING_new();
+        ok = ok && value != NULL && ASN1_STRING_set(value, t->data, (int)t->len);
+    }
     if (!ok) {
-        ASN1_OCTET_STRING_free(ip);
-        ASN1_IA5STRING_free(dns);
+        ASN1_STRING_free(value);
         GENERAL_NAME_free(name);
         return NULL;
     }
-    GENERAL_NAME_set0_value(name, ip != NULL ? GEN_IPADD : GEN_DNS, ip != NULL ? ip : dns);
+    GENERAL_NAME_set0_value(name, type, value);
     return name;
 }
 
@@ -493,16 +534,48 @@ static bool set_names(const struct wish *w, struct work *k)
     int critical = X509_NAME_entry_count(X509_get_subject_name(k->certificate)) == 0;
     GENERAL_NAMES *names = GENERAL_NAMES_new();
     bool ok = names != NULL;
-    for (size_t i = 0; ok && i < w->names_count; i++) {
-        GENERAL_NAME *name = general_name(&w->names[i]);
+    for (size_t i = 0; ok && i < w->names.count; i++) {
+        GENERAL_NAME *name = general_name(&w->names.items[i], false);
         ok = name != NULL && sk_GENERAL_NAME_push(names, name) > 0;
         if (!ok)
             GENERAL_NAME_free(name);
     }
-    if (ok && w->names_count > 0)
+    if (ok && w->names.count > 0)
         ok =
             X509_add1_ext_i2d(k->certificate, NID_subject_alt_name, names, critical, X509V3_ADD_DEFAULT) == 1;
     GENERAL_NAMES_free(names);
+    return ok;
+}
+
+static bool add_access(AUTHORITY_INFO_ACCESS *all, int method, const struct list *urls)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < urls->count; i++) {
+        ACCESS_DESCRIPTION *one = ACCESS_DESCRIPTION_new();
+        GENERAL_NAME *url = general_name(&urls->items[i], true);
+        ok = one != NULL && url != NULL;
+        if (ok) {
+            GENERAL_NAME_free(one->location);
+            one->location = url;
+            one->method = OBJ_nid2obj(method);
+            ok = sk_ACCESS_DESCRIPTION_push(all, one) > 0;
+        } else
+            GENERAL_NAME_free(url);
+        if (!ok)
+            ACCESS_DESCRIPTION_free(one);
+    }
+    return ok;
+}
+
+static bool set_urls(const struct wish *w, struct work *k)
+{
+    if (w->ocsp_urls.count + w->ca_issuer_urls.count == 0)
+        return true;
+    AUTHORITY_INFO_ACCESS *all = AUTHORITY_INFO_ACCESS_new();
+    bool ok = all != NULL && add_access(all, NID_ad_OCSP, &w->ocsp_urls) &&
+              add_access(all, NID_ad_ca_issuers, &w->ca_issuer_urls) &&
+              X509_add1_ext_i2d(k->certificate, NID_info_access, all, 0, X509V3_ADD_DEFAULT) == 1;
+    AUTHORITY_INFO_ACCESS_free(all);
     return ok;
 }
 
@@ -511,8 +584,12 @@ static bool sign(const struct wish *w, struct work *k)
 {
     EVP_PKEY *signer = k->ca_key != NULL ? k->ca_key : k->key;
     bool pure = EVP_PKEY_is_a(signer, "ED25519") || EVP_PKEY_is_a(signer, "ED448");
-    (void)w;
-    return X509_sign(k->certificate, signer, pure ? NULL : EVP_sha256()) > 0;
+    const EVP_MD *digest = w->digest != NULL ? EVP_get_digestbyname(w->digest) : EVP_sha256();
+    if (pure && w->digest != NULL)
+        return fail(k, "digest", "the key that signs takes none");
+    if (X509_sign(k->certificate, signer, pure ? NULL : digest) > 0)
+        return true;
+    return w->digest != NULL ? fail(k, "digest", "the key that signs can't use it") : false;
 }
 
 static bool write_pem(const struct wish *w, struct work *k)
@@ -528,7 +605,8 @@ static bool write_pem(const struct wish *w, struct work *k)
 static bool grant(const struct wish *w, struct work *k)
 {
     static bool (*const steps[])(const struct wish *, struct work *) = {
-        load_ca, make_key, set_serial, set_subject, set_validity, set_extensions, set_names, sign, write_pem,
+        load_ca,        make_key,  set_serial, set_subject, set_validity,
+        set_extensions, set_names, set_urls,   sign,        write_pem,
     };
     k->option = "make_certificate";
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
@@ -575,7 +653,7 @@ static int refused(lua_State *L, const char *option)
 /* make_certificate{ … } → { certificate = pem, key = pem }, or nil, err */
 int cotls_make_certificate(lua_State *L)
 {
-    struct wish w = {.days = 30, .key_type = key_types};
+    struct wish w = {.key_type = key_types, .not_before = NAN, .not_after = NAN, .path_length = -1};
     struct work k = {0};
     lua_settop(L, 1);
     luaL_checktype(L, 1, LUA_TTABLE);

@@ -55,6 +55,10 @@ local function positive(value)
   return math.type(value) == "integer" and value > 0, "a positive integer"
 end
 
+local function count(value)
+  return math.type(value) == "integer" and value >= 0, "an integer, not negative"
+end
+
 function options.is_scheduler(value)
   return type(value) == "table" and type(value.wait) == "function", "a table with a function wait"
 end
@@ -107,7 +111,16 @@ local certificate_types = {
   subject = kind("string"),
   names = is_names,
   days = kind("number"),
+  not_before = kind("number"),
+  not_after = kind("number"),
   key_type = kind("string"),
+  bits = positive,
+  digest = kind("string"),
+  path_length = count,
+  purposes = either(kind("string"), is_names),
+  must_staple = kind("boolean"),
+  ocsp_urls = is_names,
+  ca_issuer_urls = is_names,
   ca = kind("table"),
   is_ca = kind("boolean"),
 }
@@ -200,7 +213,9 @@ end
 
 --- Checks the types of what tls.make_certificate is given.
 function options.certificate(given, who, level)
-  return check_all(who, given, certificate_types, level + 1)
+  local checked = check_all(who, given, certificate_types, level + 1)
+  if type(checked.purposes) == "string" then checked.purposes = { checked.purposes } end
+  return checked
 end
 
 --- Sorts what tls.connect and tls.listen are given: context options, connection options, the context.

@@ -142,9 +142,9 @@ function tls.is_error(value) end
 ---@field alpn? string[] Protocols for RFC 7301, the preferred first. On a server its own order decides, and a client
 ---  that offers none of them is refused.
 ---@field names? table<string, cotls.Context> Servers: the context for each server name that a client asks for (SNI),
----  with all that a context says; `"*.example.org"` stands for one label, the exact name comes first. A client that asks for
----  none of them gets this context itself. Sessions are kept, and limits of time set, by this context. RFC 6066
----  section 3.
+---  with all that a context says; `"*.example.org"` stands for one label, the exact name comes first. A client that
+---  asks for none of them gets this context itself. Sessions are kept, and limits of time set, by this context.
+---  RFC 6066 section 3.
 ---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
 ---  nothing too. Default: false; true where this context has no certificate.
 ---@field timeout? number|false Seconds that one operation may take, 0: it never waits. Default: false, none.
@@ -180,9 +180,29 @@ function tls.is_error(value) end
 ---@field subject? string RFC 2253 text, as `"CN=localhost,O=Example"`. Default: the first of `names` as CN.
 ---@field names? string[] DNS names and IP addresses, told apart by their form. Default: none.
 ---@field days? number How long it is valid; less than 0: it ended so long ago. Default: 30.
----@field key_type? "ec"|"rsa"|"ed25519" P-256, 2048 bits, Ed25519. Default: ec.
+---@field not_before? number When it begins, seconds since 1970. Default: five minutes ago, or a day before its end.
+---@field not_after? number When it ends, seconds since 1970. Default: 30 days from its beginning. Not with `days`.
+---@field key_type? "ec"|"rsa"|"ed25519" P-256, RSA, Ed25519. Default: ec.
+---@field bits? integer Of an RSA key, 512 to 8192. Default: 2048.
+---@field digest? string That the signature is made with, as OpenSSL names it. Default: `"sha256"`.
 ---@field ca? cotls.Certificate The issuer, from an earlier call. Default: it signs itself.
 ---@field is_ca? boolean May it issue others? Default: false.
+---@field path_length? integer How many CAs may stand between this one and a leaf. Default: no limit.
+---@field purposes? cotls.Purpose|cotls.Purpose[] What it is for (extended key usage); an empty list: it doesn't say.
+---  Default: server and client; a CA doesn't say.
+---@field must_staple? boolean Must a server show an OCSP response with it (TLS feature, RFC 7633)? Default: false.
+---@field ocsp_urls? string[] Where its OCSP responder is. Default: none.
+---@field ca_issuer_urls? string[] Where its issuer's certificate is. Default: none.
+
+---What a certificate is for. See RFC 5280 section 4.2.1.12.
+---@alias cotls.Purpose
+---| '"server"' # TLS servers
+---| '"client"' # TLS clients
+---| '"code"' # signing programs
+---| '"email"' # S/MIME
+---| '"time"' # timestamps
+---| '"ocsp"' # answering for its issuer about revocation
+---| '"any"' # anything
 
 ---What `tls.make_certificate` gives: usable as options of `tls.context` as it is.
 ---@class cotls.Certificate
