@@ -141,6 +141,7 @@ local TAKES_CALLBACK = {
   SSL_CTX_set_verify = 3, SSL_set_verify = 3,
   X509_STORE_set_verify_cb = 2, X509_STORE_CTX_set_verify_cb = 2,
   ["PEM_read_bio_[%w_]+"] = 3, d2i_PKCS8PrivateKey_bio = 3,
+  UI_UTIL_wrap_read_pem_callback = 1,
 }
 
 local function callbacks_elsewhere(path, text)
@@ -303,9 +304,11 @@ local laws = {
   { "OpenSSL's callbacks: the verify callback too", SOURCES, callbacks_elsewhere,
     planted = { "src/context.c", "SSL_CTX_set_verify(x->ssl_ctx, f(a, b), verify_one);\n" } },
   { "OpenSSL's callbacks: the password callback too", SOURCES, callbacks_elsewhere,
-    planted = { "src/credential.c", "PEM_read_bio_PrivateKey(bio, NULL, ask, arg);\n" } },
+    planted = { "src/key.c", "PEM_read_bio_PrivateKey(bio, NULL, ask, arg);\n" } },
+  { "OpenSSL's callbacks: that of a user interface too", SOURCES, callbacks_elsewhere,
+    planted = { "src/store.c", "UI_METHOD *ui = UI_UTIL_wrap_read_pem_callback(ask, 0);\n" } },
   { "OpenSSL's callbacks: a missing one prompts", SOURCES, callbacks_elsewhere,
-    planted = { "src/credential.c", "PEM_read_bio_PrivateKey(bio, NULL, 0, arg);\n" } },
+    planted = { "src/key.c", "PEM_read_bio_PrivateKey(bio, NULL, 0, arg);\n" } },
   { "what OpenSSL calls touches no Lua", SOURCES, lua_under_openssl,
     planted = { "src/hook.c", "static int f(void)\n{\n    lua_call(stored, 0, 0);\n}\n" } },
   { "the error queue is empty before each call that fills it", SOURCES, queue_not_cleared,

@@ -184,6 +184,15 @@ describe("the options in the types file", function()
     assert.is_false(knows("server_name", tls.context, { server_name = "x" }))
   end)
 
+  it("are all that one of a context's credentials takes", function()
+    local credential = keys_of_table(source, "credential_types")
+    assert.equal(names(credential), names(doc.fields["cotls.Credential"]))
+    for name in pairs(credential) do
+      assert.is_true(knows("credentials[1]." .. name, tls.context, { credentials = { { [name] = wrong } } }))
+    end
+    assert.is_false(knows("credentials[1].ca", tls.context, { credentials = { { ca = "x" } } }))
+  end)
+
   it("are all that a connection takes", function()
     local client = helper.client_context()
     assert.equal(names(connection), names(doc.fields["cotls.ConnectionOptions"]))

@@ -108,24 +108,30 @@ static bool set_scheduler(lua_State *L, struct cotls_ctx *x)
     return true;
 }
 
+static bool add_names(EVP_MD_CTX *md, const X509 *leaf)
+{
+    unsigned char *der = NULL;
+    int at = X509_get_ext_by_NID(leaf, NID_subject_alt_name, -1);
+    int len = at >= 0 ? i2d_X509_EXTENSION(X509_get_ext(leaf, at), &der) : 0;
+    bool ok = len >= 0 && EVP_DigestUpdate(md, der, (size_t)len);
+    OPENSSL_free(der);
+    return ok;
+}
+
 /* A session resumes only where this is equal: the face gives text that tells
- * apart contexts of different role, trust and verification. The certificate's
+ * apart contexts of different role, trust and verification. The certificates'
  * names are added here. */
 static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
 {
-    unsigned char *der = NULL;
     size_t n;
     const char *scope = lua_tolstring(L, -1, &n);
-    X509 *leaf = SSL_CTX_get0_certificate(x->ssl_ctx);
-    int at = leaf != NULL ? X509_get_ext_by_NID(leaf, NID_subject_alt_name, -1) : -1;
-    int len = at >= 0 ? i2d_X509_EXTENSION(X509_get_ext(leaf, at), &der) : 0;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    bool ok = len >= 0 && md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
-              EVP_DigestUpdate(md, scope, n) && EVP_DigestUpdate(md, der, (size_t)len) &&
-              EVP_DigestFinal_ex(md, x->scope, NULL) &&
-              SSL_CTX_set_session_id_context(x->ssl_ctx, x->scope, sizeof x->scope);
+    bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) && EVP_DigestUpdate(md, scope, n) == 1;
+    for (size_t i = 0; i < x->credential_count; i++)
+        ok = ok && add_names(md, x->credentials[i]->leaf);
+    ok = ok && EVP_DigestFinal_ex(md, x->scope, NULL) &&
+         SSL_CTX_set_session_id_context(x->ssl_ctx, x->scope, sizeof x->scope);
     EVP_MD_CTX_free(md);
-    OPENSSL_free(der);
     return ok || cotls_refuse(L, "no memory");
 }
 
@@ -146,9 +152,10 @@ static const struct cotls_setting last_settings[] = {
     {NULL, NULL},
 };
 
-/* Applied in this order: a key belongs to the certificate before it, a limit to the one before. */
+/* Applied in this order: a limit belongs to the one before it. */
 static const struct cotls_setting *const settings[] = {
-    first_settings, cotls_verify_settings, cotls_credential_settings, cotls_names_settings, last_settings,
+    first_settings,       cotls_verify_settings, cotls_trust_settings, cotls_credential_settings,
+    cotls_names_settings, last_settings,
 };
 
 /* What every context has. */
@@ -172,7 +179,7 @@ static void set_defaults(struct cotls_ctx *x)
 }
 
 /* Applies those settings that are given in the table at 2. NULL, or the name of the one that is refused,
- * with the reason on top. */
+ * with the reason, or the error, on top. */
 static const char *apply(lua_State *L, struct cotls_ctx *x, const struct cotls_setting *s)
 {
     for (; s->name != NULL; s++) {
@@ -201,7 +208,8 @@ int cotls_context(lua_State *L)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         const char *refused = apply(L, x, settings[i]);
         if (refused != NULL) {
-            cotls_error_config(L, refused);
+            if (!cotls_is_error(L, -1))
+                cotls_error_config(L, refused);
             return cotls_nil_error(L);
         }
     }

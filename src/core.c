@@ -124,6 +124,7 @@ static void make_state(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"context", cotls_context},
+    {"credential", cotls_credential},
     {"context_scheduler", cotls_context_scheduler},
     {"context_role", cotls_context_role},
     {"is_context", cotls_is_context},
@@ -151,6 +152,7 @@ int luaopen_cotls_core(lua_State *L)
     make_state(L);
     cotls_error_open(L);
     cotls_context_open(L);
+    cotls_credential_open(L);
     cotls_connection_open(L);
     cotls_socket_open(L);
     cotls_x509_open(L);

@@ -19,6 +19,7 @@
 #define COTLS_CONTEXT "cotls.context"
 #define COTLS_CONNECTION "cotls.connection"
 #define COTLS_SOCKET "cotls.socket"
+#define COTLS_CREDENTIAL "cotls.credential"
 #define COTLS_ERROR "cotls.error"
 #define COTLS_X509 "cotls.x509"
 
@@ -78,6 +79,16 @@ void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const
 /* ---- objects ---- */
 
 struct cotls_names;
+/* Who a context is. Its certificate is the very X509 that SSL_get_certificate gives where it is in use. */
+struct cotls_credential {
+    X509 *leaf; /* NULL until it is complete */
+    EVP_PKEY *key;
+    STACK_OF(X509) * chain; /* without the leaf; or NULL */
+    unsigned char *ocsp;    /* the DER to staple, from malloc; NULL: none */
+    size_t ocsp_len;
+};
+
+#define COTLS_KEY_TYPES 9 /* as many as OpenSSL tells apart */
 
 struct cotls_ctx {
     SSL_CTX *ssl_ctx; /* NULL until it is complete */
@@ -90,8 +101,16 @@ struct cotls_ctx {
     size_t alpn_len;
     unsigned char scope[32];         /* a session resumes only where this is equal */
     const struct cotls_names *names; /* server name → context, or NULL; kept by UV_CTX_NAMES */
+    struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
+    size_t credential_count;
 };
-enum { UV_CTX_SCHEDULER = 1, UV_CTX_ALPN, UV_CTX_NAMES, UV_CTX_COUNT = UV_CTX_NAMES };
+enum {
+    UV_CTX_SCHEDULER = 1,
+    UV_CTX_ALPN,
+    UV_CTX_NAMES,
+    UV_CTX_CREDENTIALS,
+    UV_CTX_COUNT = UV_CTX_CREDENTIALS
+};
 
 enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };
 /* An operation of the whole connection, a handshake, stands in the reader's place and keeps writers out. */
@@ -242,6 +261,13 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
                     unsigned int inlen, void *arg);
 int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg);
 int cotls_hook_server_name(SSL *ssl, int *alert, void *arg);
+
+/* What a password callback is given; nobody is asked for it then. */
+struct cotls_password {
+    const char *text; /* NULL: none */
+    size_t size;
+    bool asked; /* it was wanted */
+};
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -268,7 +294,8 @@ void cotls_record_free(struct cotls_conn *c);
 
 /* ---- context.c ---- */
 
-/* An option's value is on top; false: it is refused, and the reason is pushed. A list ends with a NULL name. */
+/* An option's value is on top; false: it is refused, and the reason is pushed, or the error itself where another
+ * option is to be named. A list ends with a NULL name. */
 struct cotls_setting {
     const char *name;
     bool (*apply)(lua_State *L, struct cotls_ctx *x);
@@ -284,9 +311,52 @@ int cotls_is_context(lua_State *L);
 int cotls_context_timeouts(lua_State *L);
 void cotls_context_open(lua_State *L);
 
+/* ---- file.c ---- */
+
+/* The bytes belong to Lua strings on the stack. */
+struct cotls_file {
+    const char *name;
+    const char *data;
+    size_t size;
+};
+
+/* What becomes of the nth certificate, counted from 0; false: OpenSSL's queue tells why. */
+typedef bool cotls_take(void *arg, X509 *certificate, int nth);
+
+struct cotls_file cotls_to_file(lua_State *L); /* [-0, +2] the { name =, data = } on top */
+bool cotls_is_pem(const struct cotls_file *f);
+bool cotls_is_der(const struct cotls_file *f);
+BIO *cotls_file_bio(const struct cotls_file *f);
+
+/* Pushes what is wrong with the file, false always; `fault` NULL: OpenSSL's reason. [-0, +any] */
+bool cotls_refuse_file(lua_State *L, const char *name, const char *fault);
+
+/* Leaves on the setting at index only the string at the top; false always. */
+bool cotls_keep_reason(lua_State *L, int setting);
+
+/* The list of files on top. [-0, +any] false: the reason is on top. */
+bool cotls_take_certificates(lua_State *L, cotls_take *take, void *arg);
+
 /* ---- credential.c ---- */
 
 extern const struct cotls_setting cotls_credential_settings[];
+int cotls_credential(lua_State *L);
+bool cotls_credential_staple(struct cotls_credential *k, const void *der, size_t size); /* keeps a copy */
+bool cotls_sort_chain(struct cotls_credential *k);
+void cotls_credential_open(lua_State *L);
+
+/* ---- key.c, pkcs12.c, store.c: the value is on top; [-0, +any] false: the reason is on top ---- */
+
+bool cotls_read_key(lua_State *L, EVP_PKEY **key, struct cotls_password *password);
+bool cotls_load_pkcs12(lua_State *L, struct cotls_credential *k, struct cotls_password *password);
+bool cotls_load_uri(lua_State *L, struct cotls_credential *k, struct cotls_password *password);
+
+/* As cotls_refuse_file; but if the password was asked for, that is the reason. */
+bool cotls_refuse_locked(lua_State *L, const char *name, const struct cotls_password *p, const char *fault);
+
+/* ---- trust.c ---- */
+
+extern const struct cotls_setting cotls_trust_settings[];
 
 /* ---- verify.c ---- */
 

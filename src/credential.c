@@ -1,380 +1,220 @@
 /* SPDX-License-Identifier: MIT
- * Certificates, keys and trusted CAs of a context. Lua has read the files; here
- * their bytes, PEM or DER, become what OpenSSL holds. A file that is refused is
- * named in the reason. No OpenSSL object is held while Lua is called, and
- * OpenSSL's error queue is left empty. */
+ * Credentials: a certificate, its key, the chain behind it and what is stapled
+ * to it, made of files, PKCS#12 or a URI; a context has one for each type of
+ * key. Lua has read the files. No OpenSSL object is held but by the credential
+ * while Lua is called, and OpenSSL's error queue is left empty. */
 #include "cotls.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/pkcs12.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-/* The bytes belong to Lua strings on the stack. */
-struct file {
+/* ---- the chain ---- */
+
+/* The issuer of that certificate, taken out of the stack; NULL: it isn't there. */
+static X509 *take_issuer(STACK_OF(X509) * from, X509 *certificate)
+{
+    for (int i = 0; i < sk_X509_num(from); i++)
+        if (X509_check_issued(sk_X509_value(from, i), certificate) == X509_V_OK)
+            return sk_X509_delete(from, i);
+    return NULL;
+}
+
+/* RFC 5246 section 7.4.2: each certificate is followed by its issuer's. What belongs nowhere comes last. */
+bool cotls_sort_chain(struct cotls_credential *k)
+{
+    STACK_OF(X509) *sorted = sk_X509_new_reserve(NULL, sk_X509_num(k->chain));
+    X509 *next = k->leaf;
+    if (sorted == NULL)
+        return false;
+    while ((next = take_issuer(k->chain, next)) != NULL)
+        sk_X509_push(sorted, next);
+    while ((next = sk_X509_shift(k->chain)) != NULL)
+        sk_X509_push(sorted, next);
+    sk_X509_free(k->chain);
+    k->chain = sorted;
+    return true;
+}
+
+/* The first certificate is the leaf. */
+static bool take_certificate(void *credential, X509 *certificate, int nth)
+{
+    struct cotls_credential *k = credential;
+    if (k->chain == NULL && (k->chain = sk_X509_new_null()) == NULL)
+        return false;
+    if (nth > 0 && sk_X509_push(k->chain, certificate) <= 0)
+        return false;
+    if (nth == 0)
+        k->leaf = certificate;
+    return X509_up_ref(certificate) == 1;
+}
+
+/* ---- the parts ---- */
+
+/* The place of the certificate that is the key's, counted from 1; 0: none is. */
+static int place_of_leaf(const struct cotls_credential *k)
+{
+    int place = X509_check_private_key(k->leaf, k->key) == 1 ? 1 : 0;
+    for (int i = 0; place == 0 && i < sk_X509_num(k->chain); i++)
+        if (X509_check_private_key(sk_X509_value(k->chain, i), k->key) == 1)
+            place = i + 2;
+    ERR_clear_error();
+    return place;
+}
+
+static bool check_match(lua_State *L, const struct cotls_credential *k, const char *name)
+{
+    int place = place_of_leaf(k);
+    if (place == 1)
+        return true;
+    if (place == 0)
+        return cotls_refuse_file(L, name, " does not match the certificate");
+    lua_pushfstring(L, " does not match the first certificate but number %d: the key's own must come first",
+                    place);
+    return cotls_refuse_file(L, name, lua_tostring(L, -1));
+}
+
+/* Each has its value on top: [-0, +any] false: the reason is on top. */
+
+static bool load_certificate(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    (void)password;
+    return cotls_take_certificates(L, take_certificate, k);
+}
+
+static bool load_key(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    lua_getfield(L, -1, "name");
+    lua_pushvalue(L, -2);
+    return cotls_read_key(L, &k->key, password) && check_match(L, k, lua_tostring(L, 5));
+}
+
+static bool load_uri(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    const char *uri = lua_tostring(L, -1);
+    return cotls_load_uri(L, k, password) && check_match(L, k, uri);
+}
+
+bool cotls_credential_staple(struct cotls_credential *k, const void *der, size_t size)
+{
+    unsigned char *copy = malloc(size > 0 ? size : 1);
+    if (copy == NULL)
+        return false;
+    memcpy(copy, der, size);
+    free(k->ocsp);
+    k->ocsp = copy;
+    k->ocsp_len = size;
+    return true;
+}
+
+static bool load_staple(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    struct cotls_file f = cotls_to_file(L);
+    (void)password;
+    if (cotls_is_pem(&f) || !cotls_is_der(&f))
+        return cotls_refuse_file(L, f.name, ": no OCSP response in DER");
+    return cotls_credential_staple(k, f.data, f.size) || cotls_refuse_file(L, f.name, ": no memory");
+}
+
+/* In this order: a key belongs to the certificate before it. */
+static const struct {
     const char *name;
-    const char *data;
-    size_t size;
+    bool (*load)(lua_State *L, struct cotls_credential *k, struct cotls_password *password);
+} parts[] = {
+    {"certificate", load_certificate},
+    {"key", load_key},
+    {"key_uri", load_uri},
+    {"pkcs12", cotls_load_pkcs12},
+    {"ocsp_response", load_staple},
 };
 
-/* What becomes of the nth certificate (from 0) of a setting; 1, or 0 and OpenSSL's queue. */
-typedef int use_function(SSL_CTX *ctx, X509 *certificate, int nth);
-
-/* Leaves on the setting at index only the string at the top. */
-static bool keep_reason(lua_State *L, int setting)
+/* core.credential{ certificate =, key =, key_uri =, pkcs12 =, ocsp_response =, password = } → credential, its
+ * key's type; or nil, the part that is refused, the reason, and whether a password is wanted */
+int cotls_credential(lua_State *L)
 {
-    lua_copy(L, -1, setting + 1);
-    lua_settop(L, setting + 1);
+    struct cotls_password password = {0};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct cotls_credential *k = lua_newuserdatauv(L, sizeof *k, 0);
+    *k = (struct cotls_credential){0};
+    luaL_setmetatable(L, COTLS_CREDENTIAL);
+    lua_getfield(L, 1, "password");
+    password.text = lua_tolstring(L, 3, &password.size);
+    luaL_checkstack(L, 12, NULL);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (lua_getfield(L, 1, parts[i].name) != LUA_TNIL && !parts[i].load(L, k, &password)) {
+            lua_pushnil(L);
+            lua_pushstring(L, parts[i].name);
+            lua_pushvalue(L, -3);
+            lua_pushboolean(L, password.asked && password.text == NULL);
+            return 4;
+        }
+        lua_settop(L, 3);
+    }
+    luaL_argcheck(L, k->leaf != NULL && k->key != NULL, 1, "no certificate, or no key");
+    lua_settop(L, 2);
+    lua_pushstring(L, EVP_PKEY_get0_type_name(k->key));
+    return 2;
+}
+
+static int credential_gc(lua_State *L)
+{
+    struct cotls_credential *k = luaL_checkudata(L, 1, COTLS_CREDENTIAL);
+    X509_free(k->leaf);
+    EVP_PKEY_free(k->key);
+    sk_X509_pop_free(k->chain, X509_free);
+    free(k->ocsp);
+    *k = (struct cotls_credential){0};
+    return 0;
+}
+
+void cotls_credential_open(lua_State *L)
+{
+    static const luaL_Reg meta[] = {{"__gc", credential_gc}, {NULL, NULL}};
+    cotls_new_class(L, COTLS_CREDENTIAL, meta, NULL);
+}
+
+/* ---- the setting ---- */
+
+/* Of the entry on top; the reason names its own option. [-0, +1] false */
+static bool refuse_entry(lua_State *L)
+{
+    const char *option = lua_getfield(L, -1, "option") == LUA_TSTRING ? lua_tostring(L, -1) : "credentials";
+    const char *name = lua_getfield(L, -2, "name") == LUA_TSTRING ? lua_tostring(L, -1) : "?";
+    cotls_refuse_file(L, name, NULL);
+    cotls_error_config(L, option);
     return false;
 }
 
-/* Pushes what is wrong with the file; `fault` NULL: OpenSSL's reason. */
-static bool refuse(lua_State *L, const char *name, const char *fault)
-{
-    if (fault == NULL) {
-        cotls_push_queue_reason(L);
-        fault = lua_pushfstring(L, ": %s", lua_tostring(L, -1));
-    }
-    ERR_clear_error();
-    lua_pushfstring(L, "%s%s", name, fault);
-    return false;
-}
-
-/* The { name =, data = } on top. [-0, +2] */
-static struct file to_file(lua_State *L)
-{
-    struct file f = {0};
-    if (!lua_istable(L, -1) || lua_getfield(L, -1, "name") != LUA_TSTRING ||
-        lua_getfield(L, -2, "data") != LUA_TSTRING)
-        luaL_error(L, "a file is { name = string, data = string }");
-    f.name = lua_tostring(L, -2);
-    f.data = lua_tolstring(L, -1, &f.size);
-    return f;
-}
-
-/* Text has no NUL byte, and what is behind one in DER is no PEM. */
-static bool is_pem(const struct file *f)
-{
-    return strstr(f->data, "-----BEGIN") != NULL;
-}
-
-/* A SEQUENCE, as every DER object here is. */
-static bool is_der(const struct file *f)
-{
-    return f->size > 0 && f->data[0] == 0x30;
-}
-
-static BIO *open_file(const struct file *f)
-{
-    return f->size < INT32_MAX ? BIO_new_mem_buf(f->data, (int)f->size) : NULL;
-}
-
-/* NULL and an empty queue, or for PEM "no start line": there is none left. */
-static X509 *next_certificate(BIO *bio, bool pem)
-{
-    ERR_clear_error();
-    if (pem)
-        return PEM_read_bio_X509_AUX(bio, NULL, cotls_hook_password, NULL);
-    return BIO_pending(bio) > 0 ? d2i_X509_bio(bio, NULL) : NULL;
-}
-
-/* Uses all certificates of the file and counts them; false: OpenSSL's queue tells why. */
-static bool use_each(const struct file *f, SSL_CTX *ctx, use_function *use, int *count)
-{
-    bool pem = is_pem(f), ok = true;
-    BIO *bio = open_file(f);
-    X509 *certificate;
-    if (bio == NULL)
-        return false;
-    while (ok && (certificate = next_certificate(bio, pem)) != NULL) {
-        ok = use(ctx, certificate, (*count)++) == 1;
-        X509_free(certificate);
-    }
-    BIO_free(bio);
-    unsigned long end = ERR_peek_last_error();
-    return ok &&
-           (end == 0 || (ERR_GET_LIB(end) == ERR_LIB_PEM && ERR_GET_REASON(end) == PEM_R_NO_START_LINE));
-}
-
-/* The list of files on top. [-0, +any] false: the reason is on top. */
-static bool use_files(lua_State *L, SSL_CTX *ctx, use_function *use)
-{
-    int list = lua_gettop(L), count = 0;
-    lua_Integer n = luaL_len(L, list);
-    for (lua_Integer i = 1; i <= n; i++) {
-        int before = count;
-        lua_geti(L, list, i);
-        struct file f = to_file(L);
-        if ((is_pem(&f) || is_der(&f)) && !use_each(&f, ctx, use, &count))
-            return refuse(L, f.name, NULL);
-        if (count == before)
-            return refuse(L, f.name, ": no certificate in it");
-        ERR_clear_error();
-        lua_settop(L, list);
-    }
-    return true;
-}
-
-static int use_chain(SSL_CTX *ctx, X509 *certificate, int nth)
-{
-    if (nth == 0)
-        return SSL_CTX_use_certificate(ctx, certificate);
-    return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
-}
-
-/* The value on top: a list of files. The first certificate is the leaf. */
-static bool set_certificate(lua_State *L, struct cotls_ctx *x)
-{
-    SSL_CTX *ctx = x->ssl_ctx;
-    int setting = lua_gettop(L);
-    luaL_checkstack(L, 8, NULL);
-    if (!use_files(L, ctx, use_chain))
-        return keep_reason(L, setting);
-    if (SSL_CTX_get0_certificate(ctx) == NULL) {
-        lua_pushliteral(L, "no certificate");
-        return false;
-    }
-    return true;
-}
-
-/* ---- the key ---- */
-
-/* EncryptedPrivateKeyInfo of RFC 5958 begins with a SEQUENCE in the SEQUENCE, the others with an INTEGER. */
-static bool is_encrypted(const struct file *f)
-{
-    if (is_pem(f))
-        return strstr(f->data, "-----BEGIN ENCRYPTED PRIVATE KEY-----") != NULL ||
-               strstr(f->data, "Proc-Type: 4,ENCRYPTED") != NULL;
-    const unsigned char *p = (const unsigned char *)f->data;
-    X509_SIG *encrypted = d2i_X509_SIG(NULL, &p, (long)f->size);
-    X509_SIG_free(encrypted);
-    return encrypted != NULL;
-}
-
-/* The callback takes the password as a pointer to what may change; it doesn't change it. */
-static EVP_PKEY *read_key(const struct file *f, const char *password)
-{
-    void *arg = (void *)(uintptr_t)password;
-    BIO *bio = open_file(f);
-    EVP_PKEY *key = NULL;
-    const unsigned char *p = (const unsigned char *)f->data;
-    ERR_clear_error();
-    if (bio != NULL && is_pem(f))
-        key = PEM_read_bio_PrivateKey(bio, NULL, cotls_hook_password, arg);
-    else if (bio != NULL && is_encrypted(f))
-        key = d2i_PKCS8PrivateKey_bio(bio, NULL, cotls_hook_password, arg);
-    else if (bio != NULL)
-        key = d2i_AutoPrivateKey(NULL, &p, (long)f->size);
-    BIO_free(bio);
-    return key;
-}
-
-/* What can be told before OpenSSL is asked; NULL: nothing. */
-static const char *foresee(const struct file *f, const char *password)
-{
-    bool there = is_pem(f) ? strstr(f->data, "PRIVATE KEY-----") != NULL : is_der(f);
-    if (!there)
-        return ": no private key in it";
-    return password == NULL && is_encrypted(f) ? ": encrypted, and no password is given" : NULL;
-}
-
-/* Why the key could not be read; NULL: OpenSSL's queue tells it. */
-static const char *explain(const struct file *f)
-{
-    unsigned long first = ERR_peek_error();
-    bool unsupported = ERR_GET_LIB(first) == ERR_LIB_EVP && ERR_GET_REASON(first) != EVP_R_BAD_DECRYPT;
-    if (is_encrypted(f) && !unsupported)
-        return ": wrong password";
-    /* "no supported data to decode" tells the user nothing; what follows it does */
-    while (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_DECODER)
-        ERR_get_error();
-    return ERR_peek_error() == 0 ? ": damaged, or not a private key" : NULL;
-}
-
-/* false: *fault says why; NULL: OpenSSL's queue does */
-static bool install_key(SSL_CTX *ctx, const struct file *f, const char *password, const char **fault)
-{
-    X509 *leaf = SSL_CTX_get0_certificate(ctx);
-    EVP_PKEY *key = read_key(f, password);
-    bool ok = false;
-    *fault = NULL;
-    if (key == NULL)
-        *fault = explain(f);
-    else if (leaf == NULL)
-        *fault = ": there is no certificate for it";
-    else if (X509_check_private_key(leaf, key) != 1)
-        *fault = " does not match the certificate";
-    else
-        ok = SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1;
-    EVP_PKEY_free(key);
-    return ok;
-}
-
-/* The value on top: { name =, data =, password = string|nil }; after the certificate. */
-static bool set_key(lua_State *L, struct cotls_ctx *x)
-{
-    int setting = lua_gettop(L);
-    luaL_checkstack(L, 8, NULL);
-    struct file f = to_file(L);
-    lua_getfield(L, setting, "password");
-    const char *password = lua_tostring(L, -1);
-    const char *fault = foresee(&f, password);
-    if (password != NULL && strlen(password) != lua_rawlen(L, -1))
-        fault = ": its password contains a NUL byte";
-    if (fault != NULL || !install_key(x->ssl_ctx, &f, password, &fault)) {
-        refuse(L, f.name, fault);
-        return keep_reason(L, setting);
-    }
-    ERR_clear_error();
-    lua_settop(L, setting);
-    return true;
-}
-
-/* ---- trusted CAs ---- */
-
-static int trust(SSL_CTX *ctx, X509 *certificate, int nth)
-{
-    (void)nth;
-    return X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), certificate);
-}
-
-/* A server also names it to clients when it asks for their certificate, once. */
-static int trust_and_name(SSL_CTX *ctx, X509 *certificate, int nth)
-{
-    const STACK_OF(X509_NAME) *names = SSL_CTX_get_client_CA_list(ctx);
-    for (int i = 0; i < sk_X509_NAME_num(names); i++)
-        if (X509_NAME_cmp(sk_X509_NAME_value(names, i), X509_get_subject_name(certificate)) == 0)
-            return trust(ctx, certificate, nth);
-    return SSL_CTX_add_client_CA(ctx, certificate) && trust(ctx, certificate, nth);
-}
-
-static bool is_directory(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-static const char *use_directory(SSL_CTX *ctx, const char *path)
-{
-    if (!is_directory(path))
-        return ": not a directory";
-    if (strchr(path, ':') != NULL) /* OpenSSL would take it for a list */
-        return ": a directory with a colon in its path can't be used";
-    return SSL_CTX_load_verify_dir(ctx, path) == 1 ? NULL : ": OpenSSL can't use it";
-}
-
-/* The list of paths on top. [-0, +any] false: the reason is on top. */
-static bool use_directories(lua_State *L, SSL_CTX *ctx)
+/* The value on top: a list of { credential =, option = what to blame, name = the file's }. */
+static bool set_credentials(lua_State *L, struct cotls_ctx *x)
 {
     int list = lua_gettop(L);
     lua_Integer n = luaL_len(L, list);
+    lua_pushvalue(L, list);
+    lua_setiuservalue(L, 1, UV_CTX_CREDENTIALS);
+    if (n > COTLS_KEY_TYPES)
+        return cotls_refuse(L, "there are not so many types of keys");
     for (lua_Integer i = 1; i <= n; i++) {
         lua_geti(L, list, i);
-        const char *path = lua_tostring(L, -1);
-        const char *fault = use_directory(ctx, path != NULL ? path : "");
-        if (fault != NULL)
-            return refuse(L, path != NULL ? path : "?", fault);
+        lua_getfield(L, -1, "credential");
+        struct cotls_credential *k = luaL_checkudata(L, -1, COTLS_CREDENTIAL);
+        lua_pop(L, 1);
+        ERR_clear_error();
+        if (SSL_CTX_use_cert_and_key(x->ssl_ctx, k->leaf, k->key, k->chain, 1) != 1)
+            return refuse_entry(L);
+        x->credentials[x->credential_count++] = k;
         lua_settop(L, list);
     }
-    return true;
-}
-
-/* As c_rehash names them: eight hexadecimal digits, a dot, a number. */
-static bool is_hashed(const char *name)
-{
-    return strspn(name, "0123456789abcdef") == 8 && name[8] == '.' && isdigit((unsigned char)name[9]);
-}
-
-static bool holds_certificates(const char *path)
-{
-    DIR *dir = opendir(path);
-    struct dirent *entry;
-    bool found = false;
-    while (dir != NULL && !found && (entry = readdir(dir)) != NULL)
-        found = is_hashed(entry->d_name);
-    if (dir != NULL)
-        closedir(dir);
-    return found;
-}
-
-/* Does OpenSSL find something where it looks, or has the user told it where? */
-static bool defaults_hold(void)
-{
-    struct stat st;
-    return getenv(X509_get_default_cert_file_env()) != NULL ||
-           getenv(X509_get_default_cert_dir_env()) != NULL ||
-           (stat(X509_get_default_cert_file(), &st) == 0 && st.st_size > 0) ||
-           holds_certificates(X509_get_default_cert_dir());
-}
-
-/* The first file that loads, else the first directory that holds certificates. */
-static void probe(SSL_CTX *ctx)
-{
-    static const char *const files[] = {
-        "/etc/ssl/certs/ca-certificates.crt",                /* Debian, Ubuntu, Arch, Gentoo */
-        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", /* Fedora, Red Hat */
-        "/etc/pki/tls/certs/ca-bundle.crt",                  /* older ones */
-        "/etc/ssl/ca-bundle.pem",                            /* openSUSE */
-        "/etc/ssl/cert.pem",                                 /* Alpine, OpenBSD, FreeBSD, macOS */
-        "/usr/local/etc/ssl/cert.pem",                       /* FreeBSD */
-        "/usr/local/share/certs/ca-root-nss.crt",            /* FreeBSD, DragonFly */
-        "/etc/openssl/certs/ca-certificates.crt",            /* NetBSD */
-        "/opt/homebrew/etc/openssl@3/cert.pem",              /* Homebrew */
-        "/usr/local/etc/openssl@3/cert.pem",                 /* Homebrew on Intel */
-        "/opt/local/etc/openssl/cert.pem",                   /* MacPorts */
-    };
-    static const char *const directories[] = {
-        "/etc/ssl/certs",
-        "/etc/pki/tls/certs",
-        "/etc/openssl/certs",
-        "/usr/local/share/certs",
-    };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (SSL_CTX_load_verify_file(ctx, files[i]) == 1)
-            return;
-    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++)
-        if (holds_certificates(directories[i]) && SSL_CTX_load_verify_dir(ctx, directories[i]) == 1)
-            return;
-}
-
-/* A system without any CA is no failure here: each verification will be one. */
-static void use_system(SSL_CTX *ctx)
-{
-    SSL_CTX_set_default_verify_paths(ctx);
-    if (!defaults_hold())
-        probe(ctx);
-    ERR_clear_error();
-}
-
-/* The value on top: { files =, directories =, system =, client_ca = }, each may be nil. */
-static bool set_ca(lua_State *L, struct cotls_ctx *x)
-{
-    SSL_CTX *ctx = x->ssl_ctx;
-    int setting = lua_gettop(L);
-    luaL_checkstack(L, 12, NULL);
-    lua_getfield(L, setting, "client_ca");
-    lua_getfield(L, setting, "system");
-    bool client_ca = lua_toboolean(L, -2), system = lua_toboolean(L, -1);
-    if (lua_getfield(L, setting, "files") != LUA_TNIL &&
-        !use_files(L, ctx, client_ca ? trust_and_name : trust))
-        return keep_reason(L, setting);
-    if (lua_getfield(L, setting, "directories") != LUA_TNIL && !use_directories(L, ctx))
-        return keep_reason(L, setting);
-    if (system)
-        use_system(ctx);
-    lua_settop(L, setting);
+    if (n > 1) /* the one that a TLS 1.2 client has */
+        SSL_CTX_select_current_cert(x->ssl_ctx, x->credentials[0]->leaf);
     return true;
 }
 
 const struct cotls_setting cotls_credential_settings[] = {
-    {"ca", set_ca},
-    {"certificate", set_certificate},
-    {"key", set_key},
+    {"credentials", set_credentials},
     {NULL, NULL},
 };

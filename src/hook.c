@@ -61,10 +61,12 @@ int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)
 /* pem_password_cb(3): never asks at the terminal; without a password it fails. */
 int cotls_hook_password(char *buf, int size, int rwflag, void *password)
 {
+    struct cotls_password *p = password;
     (void)rwflag;
-    size_t n = password != NULL ? strlen(password) : 0;
-    if (password == NULL || n > (size_t)size)
+    if (p != NULL)
+        p->asked = true;
+    if (p == NULL || p->text == NULL || p->size > (size_t)size || strlen(p->text) != p->size)
         return -1;
-    memcpy(buf, password, n);
-    return (int)n;
+    memcpy(buf, p->text, p->size);
+    return (int)p->size;
 }

@@ -72,11 +72,24 @@ local function is_names_table(value)
   return true
 end
 
+local credential_types = {
+  certificate = certificates,
+  key = is_file,
+  password = kind("string", "function"),
+  pkcs12 = is_file,
+  key_uri = kind("string"),
+  ocsp_response = is_file,
+}
+
 local context_types = {
   role = kind("string"),
   certificate = certificates,
   key = is_file,
   password = kind("string", "function"),
+  credentials = a_list(kind("table"), "a list of tables"),
+  pkcs12 = is_file,
+  key_uri = kind("string"),
+  ocsp_response = is_file,
   ca = certificates,
   insecure = kind("boolean"),
   verify_client = kind("string"),
@@ -157,11 +170,12 @@ local function nearest(name, ...)
   return best
 end
 
--- Raises at the caller of the public function, which is `level` functions up.
-local function unknown(who, name, level, ...)
+-- Raises at the caller of the public function, which is `level` functions up. The prefix says in which option of
+-- options it stands.
+local function unknown(who, prefix, name, level, ...)
   local near = type(name) == "string" and nearest(name, ...)
   local hint = near and ("; did you mean '%s'?"):format(near) or ""
-  error(("%s: unknown option '%s'%s"):format(who, tostring(name), hint), level + 1)
+  error(("%s: unknown option '%s%s'%s"):format(who, prefix, tostring(name), hint), level + 1)
 end
 
 local function check_type(who, name, value, check, level)
@@ -178,17 +192,27 @@ local function check_table(who, given, level)
   end
 end
 
+-- Options that are lists of options.
+local ENTRIES = { credentials = credential_types }
+
 -- A plain copy of the options, each of its type; those that a metatable gives are among them.
-local function check_all(who, given, types, level)
+local function check_all(who, given, types, level, prefix)
   local checked = {}
+  prefix = prefix or ""
   check_table(who, given, level + 1)
   for name in pairs(given) do
-    if not types[name] then unknown(who, name, level + 1, types) end
+    if not types[name] then unknown(who, prefix, name, level + 1, types) end
   end
   for name, check in pairs(types) do
     local value = given[name]
-    if value ~= nil then check_type(who, name, value, check, level + 1) end
+    if value ~= nil then check_type(who, prefix .. name, value, check, level + 1) end
     checked[name] = value
+    if value ~= nil and ENTRIES[name] then
+      checked[name] = {}
+      for i, one in ipairs(value) do
+        checked[name][i] = check_all(who, one, ENTRIES[name], level + 1, ("%s[%d]."):format(name, i))
+      end
+    end
   end
   return checked
 end
@@ -225,7 +249,7 @@ function options.split(given, role, who, level)
   check_table(who, given, level + 1)
   for name in pairs(given) do
     if not (context_types[name] or connection_types[name] or name == "context") then
-      unknown(who, name, level + 1, context_types, connection_types, { context = true })
+      unknown(who, "", name, level + 1, context_types, connection_types, { context = true })
     end
   end
   for name in pairs(context_types) do

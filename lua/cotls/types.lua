@@ -129,8 +129,14 @@ function tls.is_error(value) end
 ---@field certificate? cotls.CertificateFile|cotls.CertificateFile[] The certificate, and behind it the chain to
 ---  the CA. A server needs one.
 ---@field key? cotls.File The private key. Default: the one in `certificate`.
----@field password? string|fun(file: string): string? Of an encrypted key. The function gets the file's name, and is
----  asked only if the key may be encrypted. Without one such a key is refused; nobody is asked at the terminal.
+---@field password? string|fun(file: string): string? Of an encrypted key. The function gets the file's name or the URI,
+---  and is asked once, if it is encrypted. Without one it is refused; nobody is asked at the terminal.
+---@field pkcs12? cotls.File Certificate, key and chain in one (RFC 7292), instead of the two. See PKCS12_parse(3).
+---@field key_uri? string The private key by what ossl_store(7) reaches, as `"file:/etc/key.pem"` or `"pkcs11:…"`,
+---  instead of `key`. Without `certificate` the certificate that belongs to the key, and its chain, are there, too.
+---@field credentials? cotls.Credential[] Several certificates, of different types of keys: of a handshake each gets the
+---  one that the peer can verify. Instead of the options above. A client has the first for TLS 1.2.
+---@field ocsp_response? cotls.File Servers: the OCSP response to the certificate, in DER, that is stapled to it.
 ---@field ca? cotls.CertificateFile|cotls.CertificateFile[] Whom to trust: files, or directories by hash (see
 ---  openssl-rehash(1)). Default for clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that
 ---  verify need it.
@@ -152,6 +158,15 @@ function tls.is_error(value) end
 ---  Default: 60.
 ---@field read_limit? integer Bytes of the longest line that `"l"` and `"L"` read. Default: 1 MiB.
 ---@field scheduler? cotls.Scheduler Who waits for the connections. Default: `tls.scheduler`.
+
+---One of several certificates, in the context's `credentials`: `certificate` and `key`, or what stands for them.
+---@class cotls.Credential
+---@field certificate? cotls.CertificateFile|cotls.CertificateFile[] As the context's.
+---@field key? cotls.File As the context's.
+---@field password? string|fun(file: string): string? As the context's.
+---@field pkcs12? cotls.File As the context's.
+---@field key_uri? string As the context's.
+---@field ocsp_response? cotls.File As the context's.
 
 ---Options of `Context:wrap`, for one connection. What a context has too counts before the context's.
 ---@class cotls.ConnectionOptions

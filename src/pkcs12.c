@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * PKCS#12 (RFC 7292): key, certificate and chain in one encrypted file. One
+ * without a MAC is taken, too: nothing else here is protected against changes
+ * either. No OpenSSL object is held while Lua is called, and OpenSSL's error
+ * queue is left empty. */
+#include "cotls.h"
+
+#include <openssl/err.h>
+#include <openssl/pkcs12.h>
+#include <openssl/x509.h>
+#include <string.h>
+
+/* Without a password the file may have been made with none, in either of two ways. */
+static bool opens(PKCS12 *p12, const char *password)
+{
+    if (!PKCS12_mac_present(p12))
+        return true;
+    if (password != NULL && *password != '\0')
+        return PKCS12_verify_mac(p12, password, -1) == 1;
+    return PKCS12_verify_mac(p12, NULL, 0) == 1 || PKCS12_verify_mac(p12, "", 0) == 1;
+}
+
+/* NULL, or why not; an empty reason: as the password says. */
+static const char *parse(PKCS12 *p12, struct cotls_credential *k, struct cotls_password *password)
+{
+    bool good = opens(p12, password->text);
+    if (!good || PKCS12_parse(p12, password->text, &k->key, &k->leaf, &k->chain) != 1) {
+        password->asked = true;
+        return "";
+    }
+    if (k->key == NULL)
+        return ": no private key in it";
+    if (k->leaf == NULL && sk_X509_num(k->chain) > 0)
+        return ": none of its certificates matches its key";
+    return k->leaf == NULL ? ": no certificate in it" : NULL;
+}
+
+bool cotls_load_pkcs12(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    struct cotls_file f = cotls_to_file(L);
+    const unsigned char *p = (const unsigned char *)f.data;
+    PKCS12 *p12 = cotls_is_pem(&f) || f.size >= INT32_MAX ? NULL : d2i_PKCS12(NULL, &p, (long)f.size);
+    bool decoded = p12 != NULL;
+    ERR_clear_error();
+    const char *fault = decoded ? parse(p12, k, password) : ": damaged, or not PKCS#12";
+    PKCS12_free(p12);
+    if (fault != NULL && *fault == '\0')
+        return cotls_refuse_locked(L, f.name, password, NULL);
+    if (fault != NULL)
+        return cotls_refuse_file(L, f.name, cotls_is_pem(&f) ? ": PEM text, not PKCS#12" : fault);
+    ERR_clear_error();
+    return cotls_sort_chain(k) || cotls_refuse_file(L, f.name, ": no memory");
+}
