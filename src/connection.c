@@ -166,6 +166,13 @@ static void set_options(lua_State *L, struct cotls_conn *c)
         cotls_push_queue_reason(L);
         luaL_error(L, "OpenSSL takes no options: %s", lua_tostring(L, -1));
     }
+    c->early_data.data = string_option(L, "early_data", &c->early_data.len);
+    if (lua_getfield(L, WRAP_OPTIONS, "session_key") == LUA_TSTRING)
+        c->session_key.data = lua_tolstring(L, -1, &c->session_key.len);
+    lua_pop(L, 1);
+    lua_getfield(L, WRAP_OPTIONS, "session");
+    cotls_session_option(L, -1, c);
+    lua_pop(L, 1);
     c->scheduled = lua_getfield(L, WRAP_OPTIONS, "scheduler") == LUA_TTABLE;
     lua_pop(L, 1);
     lua_pushvalue(L, WRAP_OPTIONS);
@@ -204,6 +211,7 @@ static struct cotls_conn *push_empty(lua_State *L, struct cotls_ctx *x)
     c->timeout = x->timeout;
     c->handshake_timeout = x->handshake_timeout;
     c->read_limit = x->read_limit;
+    c->session_key = x->session_key;
     luaL_setmetatable(L, COTLS_CONNECTION);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, UV_CONTEXT);
@@ -235,6 +243,20 @@ int cotls_wrap(lua_State *L)
                           "a client that verifies needs the name to check: give server_name or verify_name");
     adopt(L, c, fd, socket);
     return 1;
+}
+
+/* The address of the peer, if it is known or the descriptor still tells it. */
+struct cotls_text cotls_peer(struct cotls_conn *c)
+{
+    socklen_t size = sizeof c->peer;
+    if (c->peer.sin6_family == 0 && c->fd >= 0)
+        getpeername(c->fd, (struct sockaddr *)&c->peer, &size);
+    if (c->peer.sin6_family == AF_INET)
+        return (struct cotls_text){(const char *)&c->peer, sizeof(struct sockaddr_in)};
+    if (c->peer.sin6_family == AF_INET6)
+        return (struct cotls_text){(const char *)&c->peer, sizeof(struct sockaddr_in6)};
+    c->peer.sin6_family = 0;
+    return (struct cotls_text){0};
 }
 
 /* ---- close ---- */
@@ -282,6 +304,8 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     if (notify)
         notify_peer(c);
     cotls_record_keep(c);
+    cotls_session_keep(c);
+    c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
         drain(c);
     if (c->established && !c->failed) /* else SSL_free makes the session unfit for resumption */
@@ -297,6 +321,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     cotls_buf_free(&c->cipher);
     cotls_buf_free(&c->plain);
     cotls_buf_free(&c->out);
+    cotls_buf_free(&c->early_kept);
     if (c->owns && fd >= 0)
         close_transport(L, index, fd, c->owns_fd);
     lua_settop(L, top);
@@ -325,6 +350,8 @@ static int conn_gc(lua_State *L)
     cotls_record_free(c);
     free(c->verify_subject);
     c->verify_subject = NULL;
+    SSL_SESSION_free(c->session);
+    c->session = NULL;
     cotls_push_threads(L);
     for (int i = 0; i < SLOT_COUNT; i++) {
         lua_pushnil(L);
@@ -343,14 +370,15 @@ static int conn_tostring(lua_State *L)
 
 /* ---- the handshake ---- */
 
-/* What the first call begins: the clock. */
-static void begin(struct cotls_conn *c)
+/* What the first call begins: the clock; a client looks what session it can offer. */
+void cotls_handshake_begin(struct cotls_conn *c)
 {
     if (c->begun)
         return;
     c->begun = true;
     c->handshake_start = cotls_now();
     c->handshake_deadline = c->handshake_timeout < 0 ? HUGE_VAL : c->handshake_start + c->handshake_timeout;
+    cotls_session_begin(c);
 }
 
 /* TLS 1.3 session tickets for a client that has gone are no failure of the handshake. */
@@ -359,11 +387,22 @@ static bool only_tickets_lost(const struct cotls_conn *c)
     return c->side == SIDE_ACCEPT && SSL_version(c->ssl) == TLS1_3_VERSION;
 }
 
+/* What goes with early data before the handshake goes on. */
+static enum cotls_step early_step(struct cotls_conn *c)
+{
+    if (c->early == EARLY_READING)
+        return cotls_early_drain(c);
+    return c->early_data.data != NULL ? cotls_early_option(c) : STEP_DONE;
+}
+
 static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     (void)L;
     (void)s;
-    begin(c);
+    cotls_handshake_begin(c);
+    enum cotls_step early = early_step(c);
+    if (early != STEP_DONE)
+        return early;
     c->send_lost = c->send_errno != 0;
     cotls_clear_errors();
     c->hold = true;
@@ -376,6 +415,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
         return STEP_WANT_WRITE;
     if (step == STEP_DONE && !c->established) {
         c->established = true;
+        cotls_session_established(c);
         c->handshake_seconds = cotls_now() - c->handshake_start;
     }
     return step;
@@ -395,7 +435,7 @@ const struct cotls_op cotls_op_accept = {"accept", SLOT_WHOLE, true, handshake_s
 const struct cotls_op cotls_op_connect = {"connect", SLOT_WHOLE, true, handshake_step, push_self, NULL};
 
 /* Chooses the side as SSL_set_accept_state(3) does; contrary to the context's role it raises. */
-static void choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb)
+void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb)
 {
     bool accept = side == SIDE_ACCEPT;
     if (accept != c->ctx->server)
@@ -416,7 +456,7 @@ static int set_state(lua_State *L, enum cotls_side side, const char *verb)
         cotls_error_plain(L, "closed", verb, "the connection is closed");
         return cotls_nil_error(L);
     }
-    choose_side(L, c, side, verb);
+    cotls_choose_side(L, c, side, verb);
     lua_settop(L, 1);
     return 1;
 }
@@ -441,7 +481,7 @@ static int conn_do_handshake(lua_State *L)
 static int conn_accept(lua_State *L)
 {
     struct cotls_conn *c = cotls_check_conn(L);
-    choose_side(L, c, SIDE_ACCEPT, "accept");
+    cotls_choose_side(L, c, SIDE_ACCEPT, "accept");
     lua_settop(L, 1);
     return cotls_run(L, c, &cotls_op_accept, conn_accept);
 }
@@ -449,7 +489,7 @@ static int conn_accept(lua_State *L)
 static int conn_connect(lua_State *L)
 {
     struct cotls_conn *c = cotls_check_conn(L);
-    choose_side(L, c, SIDE_CONNECT, "connect");
+    cotls_choose_side(L, c, SIDE_CONNECT, "connect");
     lua_settop(L, 1);
     return cotls_run(L, c, &cotls_op_connect, conn_connect);
 }
@@ -490,5 +530,7 @@ void cotls_connection_open(lua_State *L)
     lua_getfield(L, -1, "__index");
     luaL_setfuncs(L, cotls_transfer_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);
+    luaL_setfuncs(L, cotls_session_methods, 0);
+    luaL_setfuncs(L, cotls_early_methods, 0);
     lua_pop(L, 2);
 }

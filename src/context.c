@@ -27,21 +27,31 @@ static bool set_role(lua_State *L, struct cotls_ctx *x)
     return true;
 }
 
+static const struct {
+    const char *name;
+    int number;
+} versions[] = {
+    {"TLSv1.0", TLS1_VERSION},
+    {"TLSv1.1", TLS1_1_VERSION},
+    {"TLSv1.2", TLS1_2_VERSION},
+    {"TLSv1.3", TLS1_3_VERSION},
+};
+
+/* NULL where it has no name. */
+const char *cotls_version_name(int version)
+{
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
+        if (versions[i].number == version)
+            return versions[i].name;
+    return NULL;
+}
+
 static int version_number(const char *text)
 {
-    static const struct {
-        const char *name;
-        int number;
-    } versions[] = {
-        {"1.0", TLS1_VERSION},
-        {"1.1", TLS1_1_VERSION},
-        {"1.2", TLS1_2_VERSION},
-        {"1.3", TLS1_3_VERSION},
-    };
     if (strncmp(text, "TLSv", 4) == 0)
         text += 4;
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++)
-        if (strcmp(text, versions[i].name) == 0)
+        if (strcmp(text, versions[i].name + 4) == 0)
             return versions[i].number;
     return strcmp(text, "1") == 0 ? TLS1_VERSION : 0;
 }
@@ -154,8 +164,13 @@ static const struct cotls_setting last_settings[] = {
 
 /* Applied in this order: a limit belongs to the one before it. */
 static const struct cotls_setting *const settings[] = {
-    first_settings,       cotls_verify_settings, cotls_trust_settings, cotls_credential_settings,
-    cotls_names_settings, last_settings,
+    first_settings,            /* what the others depend on */
+    cotls_verify_settings,     /* whether and how the peer is verified */
+    cotls_trust_settings,      /* trusted CAs */
+    cotls_credential_settings, /* certificates and keys */
+    cotls_ticket_settings,     /* sessions, tickets, early data */
+    cotls_names_settings,      /* after the tickets: the door's keys are for all */
+    last_settings,             /* what concerns connections, and the digest of it all */
 };
 
 /* What every context has. */
@@ -261,6 +276,10 @@ static int ctx_gc(lua_State *L)
     SSL_CTX *ctx = x->ssl_ctx;
     x->ssl_ctx = NULL;
     SSL_CTX_free(ctx);
+    cotls_tickets_free(x->tickets);
+    cotls_cache_free(x->cache);
+    x->tickets = NULL;
+    x->cache = NULL;
     return 0;
 }
 
@@ -274,6 +293,5 @@ static int ctx_tostring(lua_State *L)
 void cotls_context_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", ctx_gc}, {"__tostring", ctx_tostring}, {NULL, NULL}};
-    static const luaL_Reg meth[] = {{NULL, NULL}}; /* `wrap` is the face's */
-    cotls_new_class(L, COTLS_CONTEXT, meta, meth);
+    cotls_new_class(L, COTLS_CONTEXT, meta, cotls_ticket_context_methods); /* `wrap` is the face's */
 }

@@ -128,6 +128,9 @@ static const luaL_Reg functions[] = {
     {"context_scheduler", cotls_context_scheduler},
     {"context_role", cotls_context_role},
     {"is_context", cotls_is_context},
+    {"session", cotls_session},
+    {"is_session", cotls_is_session},
+    {"set_ticket_keys", cotls_set_ticket_keys},
     {"context_timeouts", cotls_context_timeouts},
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
@@ -154,6 +157,7 @@ int luaopen_cotls_core(lua_State *L)
     cotls_context_open(L);
     cotls_credential_open(L);
     cotls_connection_open(L);
+    cotls_session_open(L);
     cotls_socket_open(L);
     cotls_x509_open(L);
     luaL_newlib(L, functions);

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define COTLS_VERSION "scm"
 
@@ -21,6 +22,7 @@
 #define COTLS_SOCKET "cotls.socket"
 #define COTLS_CREDENTIAL "cotls.credential"
 #define COTLS_ERROR "cotls.error"
+#define COTLS_SESSION "cotls.session"
 #define COTLS_X509 "cotls.x509"
 
 /* ---- buffer.c: bytes that wait ---- */
@@ -78,6 +80,14 @@ void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const
 
 /* ---- objects ---- */
 
+/* Bytes that somebody else keeps; data NULL: none. */
+struct cotls_text {
+    const char *data;
+    size_t len;
+};
+
+#define COTLS_DIGEST 32 /* SHA-256 */
+
 struct cotls_names;
 /* Who a context is. Its certificate is the very X509 that SSL_get_certificate gives where it is in use. */
 struct cotls_credential {
@@ -89,6 +99,8 @@ struct cotls_credential {
 };
 
 #define COTLS_KEY_TYPES 9 /* as many as OpenSSL tells apart */
+struct cotls_tickets;
+struct cotls_cache;
 
 struct cotls_ctx {
     SSL_CTX *ssl_ctx; /* NULL until it is complete */
@@ -99,8 +111,11 @@ struct cotls_ctx {
     size_t read_limit;
     const unsigned char *alpn; /* wire format; kept by UV_CTX_ALPN */
     size_t alpn_len;
-    unsigned char scope[32];         /* a session resumes only where this is equal */
-    const struct cotls_names *names; /* server name → context, or NULL; kept by UV_CTX_NAMES */
+    unsigned char scope[COTLS_DIGEST]; /* a session resumes only where this is equal */
+    const struct cotls_names *names;   /* server name → context, or NULL; kept by UV_CTX_NAMES */
+    struct cotls_tickets *tickets;     /* a server's ticket keys, or NULL: OpenSSL's own */
+    struct cotls_cache *cache;         /* a client's remembered sessions, or NULL */
+    struct cotls_text session_key;     /* in the place of the peer's address; kept by UV_CTX_SESSION_KEY */
     struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
     size_t credential_count;
 };
@@ -109,8 +124,12 @@ enum {
     UV_CTX_ALPN,
     UV_CTX_NAMES,
     UV_CTX_CREDENTIALS,
-    UV_CTX_COUNT = UV_CTX_CREDENTIALS
+    UV_CTX_SESSION_KEY,
+    UV_CTX_COUNT = UV_CTX_SESSION_KEY
 };
+
+/* A server's early data: not asked for, being read, read to its end. */
+enum cotls_early { EARLY_NONE, EARLY_READING, EARLY_OVER };
 
 enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };
 /* An operation of the whole connection, a handshake, stands in the reader's place and keeps writers out. */
@@ -208,7 +227,20 @@ struct cotls_conn {
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
     const char *verify_text;  /* of a check of ours, in the place of OpenSSL's; lives for ever, or NULL */
     bool named;               /* the server name has chosen the context */
-    const char *refusal;      /* why a callback of ours refused, or NULL */
+
+    /* sessions and early data */
+    bool offered;   /* a session is offered to the server */
+    bool remembers; /* new sessions go to the context's cache, under cache_key */
+    unsigned char cache_key[COTLS_DIGEST];
+    SSL_SESSION *session;          /* of a closed connection, or NULL */
+    struct cotls_text session_key; /* kept by UV_OPTIONS, or the context */
+    time_t ocsp_until;             /* when the stapled OCSP response ends; 0: there is none */
+    enum cotls_early early;
+    int early_status; /* of a closed connection */
+    size_t early_written;
+    struct cotls_text early_data; /* to be sent with the hello; kept by UV_OPTIONS */
+    struct cotls_buf early_kept;  /* read by accept, for read_early */
+    const char *refusal;          /* why a callback of ours refused, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -260,6 +292,9 @@ void cotls_hook_info(const SSL *ssl, int where, int ret);
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg);
 int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg);
+int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session);
+int cotls_hook_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                          EVP_MAC_CTX *mac, int encrypt);
 int cotls_hook_server_name(SSL *ssl, int *alert, void *arg);
 
 /* What a password callback is given; nobody is asked for it then. */
@@ -278,6 +313,9 @@ int cotls_flush(struct cotls_conn *c); /* 1: all is sent; 0: not now; -1: c->sen
 /* ---- connection.c ---- */
 
 struct cotls_conn *cotls_check_conn(lua_State *L);
+void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb);
+void cotls_handshake_begin(struct cotls_conn *c);
+struct cotls_text cotls_peer(struct cotls_conn *c); /* its address */
 void cotls_conn_close(lua_State *L, int index, bool notify);
 int cotls_wrap(lua_State *L);
 void cotls_connection_open(lua_State *L);
@@ -308,6 +346,7 @@ int cotls_context(lua_State *L);
 int cotls_context_scheduler(lua_State *L);
 int cotls_context_role(lua_State *L);
 int cotls_is_context(lua_State *L);
+const char *cotls_version_name(int version);
 int cotls_context_timeouts(lua_State *L);
 void cotls_context_open(lua_State *L);
 
@@ -368,6 +407,43 @@ void cotls_verify_nobody(struct cotls_ctx *x);
 
 extern const struct cotls_setting cotls_names_settings[];
 bool cotls_names_choose(struct cotls_conn *c, int *alert);
+
+/* ---- session.c ---- */
+
+extern const luaL_Reg cotls_session_methods[];
+int cotls_session(lua_State *L);
+int cotls_is_session(lua_State *L);
+void cotls_session_option(lua_State *L, int index, struct cotls_conn *c);
+void cotls_session_begin(struct cotls_conn *c);
+bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session);
+void cotls_session_established(struct cotls_conn *c);
+void cotls_session_keep(struct cotls_conn *c);
+void cotls_session_open(lua_State *L);
+
+/* ---- session_cache.c ---- */
+
+struct cotls_cache *cotls_cache_new(void);
+bool cotls_cache_put(struct cotls_cache *s, const unsigned char key[COTLS_DIGEST], SSL_SESSION *session);
+SSL_SESSION *cotls_cache_take(struct cotls_cache *s, const unsigned char key[COTLS_DIGEST]);
+size_t cotls_cache_count(const struct cotls_cache *s);
+void cotls_cache_clear(struct cotls_cache *s);
+void cotls_cache_free(struct cotls_cache *s);
+
+/* ---- ticket.c ---- */
+
+extern const struct cotls_setting cotls_ticket_settings[];
+extern const luaL_Reg cotls_ticket_context_methods[];
+int cotls_set_ticket_keys(lua_State *L);
+int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned char *iv,
+                     EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt);
+bool cotls_tickets_for_names(struct cotls_ctx *x);
+void cotls_tickets_free(struct cotls_tickets *t);
+
+/* ---- early.c ---- */
+
+extern const luaL_Reg cotls_early_methods[];
+enum cotls_step cotls_early_option(struct cotls_conn *c);
+enum cotls_step cotls_early_drain(struct cotls_conn *c);
 
 /* ---- socket.c ---- */
 

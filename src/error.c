@@ -4,7 +4,6 @@
  * `operation`, `reason` and what else is known; tostring gives one line. */
 #include "cotls.h"
 
-#include <errno.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <string.h>
@@ -208,17 +207,6 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
     }
 }
 
-/* The peer's address, if it is not known yet and the descriptor still tells. */
-static void learn_peer(struct cotls_conn *c)
-{
-    socklen_t size = sizeof c->peer;
-    int family = c->peer.sin6_family;
-    if (family != 0 || c->fd < 0 || getpeername(c->fd, (struct sockaddr *)&c->peer, &size) == 0)
-        family = c->peer.sin6_family;
-    if (family != AF_INET && family != AF_INET6)
-        c->peer.sin6_family = 0;
-}
-
 static const char *unknown_want(int ssl_error)
 {
     static const char *const text[] = {
@@ -252,7 +240,7 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
         set_details(L, c, code);
     }
     set_queue(L);
-    learn_peer(c);
+    cotls_peer(c);
     cotls_push_address(L, &c->peer);
     lua_setfield(L, -2, "peer");
 }

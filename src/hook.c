@@ -48,6 +48,19 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
                                                             : SSL_CLIENT_HELLO_ERROR;
 }
 
+/* SSL_CTX_sess_set_new_cb(3): 1 keeps the reference */
+int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session)
+{
+    return cotls_session_new(SSL_get_app_data(ssl), session);
+}
+
+/* SSL_CTX_set_tlsext_ticket_key_evp_cb(3) */
+int cotls_hook_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                          EVP_MAC_CTX *mac, int encrypt)
+{
+    return cotls_ticket_key(SSL_get_app_data(ssl), name, iv, cipher, mac, encrypt != 0);
+}
+
 /* SSL_CTX_set_tlsext_servername_callback(3): acknowledged, a name is kept in the session and known
  * after a resumption too. */
 int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)

@@ -164,6 +164,8 @@ static bool set_names(lua_State *L, struct cotls_ctx *x)
     lua_setiuservalue(L, -2, 1);
     lua_setiuservalue(L, 1, UV_CTX_NAMES);
     x->names = list;
+    if (!cotls_tickets_for_names(x))
+        return cotls_refuse(L, "no memory");
     SSL_CTX_set_client_hello_cb(x->ssl_ctx, cotls_hook_client_hello, NULL);
     return true;
 }

@@ -32,7 +32,19 @@ function tls.x509(given)
   return core.x509(got.name, got.data)
 end
 
+function tls.session(exported)
+  if type(exported) ~= "string" then
+    error("tls.session: a string expected, got " .. type(exported), 2)
+  end
+  return core.session(exported)
+end
+
 local Context = core.methods("cotls.context")
+
+function Context.set_ticket_keys(ctx, keys)
+  if core.context_role(ctx) ~= "server" then error("set_ticket_keys: the context's role is \"client\"", 2) end
+  return core.set_ticket_keys(ctx, options.ticket_keys(keys, "set_ticket_keys", 2))
+end
 
 function Context.wrap(ctx, transport, given)
   if given == nil then return core.wrap(ctx, transport) end

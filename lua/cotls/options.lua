@@ -59,8 +59,19 @@ local function count(value)
   return math.type(value) == "integer" and value >= 0, "an integer, not negative"
 end
 
+local function count_or_false(value)
+  return value == false or count(value), "an integer, not negative, or false"
+end
+
 function options.is_scheduler(value)
   return type(value) == "table" and type(value.wait) == "function", "a table with a function wait"
+end
+
+local is_ticket_keys = a_list(function(key) return type(key) == "string" and #key == 80 end,
+  "a list of strings of 80 bytes")
+
+local function is_session(value)
+  return type(value) == "string" or core.is_session(value), "a session or what it exports"
 end
 
 local function is_names_table(value)
@@ -98,6 +109,14 @@ local context_types = {
   alpn = strings,
   names = is_names_table,
   strict_names = kind("boolean"),
+  session_cache = count_or_false,
+  session_timeout = positive,
+  tickets = count_or_false,
+  ticket_keys = is_ticket_keys,
+  resume = kind("boolean"),
+  session_key = kind("string"),
+  max_early_data = count,
+  anti_replay = kind("boolean"),
   timeout = seconds,
   handshake_timeout = seconds,
   read_limit = positive,
@@ -114,6 +133,9 @@ local connection_types = {
   scheduler = options.is_scheduler,
   transport = kind("string"),
   owns = kind("boolean"),
+  session = is_session,
+  session_key = kind("string"),
+  early_data = kind("string"),
 }
 
 local function is_names(value)
@@ -221,6 +243,13 @@ end
 -- @return what core.context takes; or nil, err
 function options.context(given, who, level)
   return settings.context(check_all(who, given, context_types, level + 1))
+end
+
+--- Checks a list of ticket keys.
+-- @return them as one string
+function options.ticket_keys(given, who, level)
+  check_type(who, "ticket_keys", given, is_ticket_keys, level + 1)
+  return table.concat(given)
 end
 
 --- Checks what ctx:wrap is given.

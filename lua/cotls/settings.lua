@@ -111,6 +111,37 @@ local function trust(given, out)
   return true
 end
 
+local SERVERS_ONLY = { "session_cache", "session_timeout", "tickets", "ticket_keys", "max_early_data", "anti_replay" }
+local CLIENTS_ONLY = { "resume", "session_key" }
+
+local function one_side_only(given)
+  for _, name in ipairs(given.role == "server" and CLIENTS_ONLY or SERVERS_ONLY) do
+    if given[name] ~= nil then
+      return refused(name, given.role == "server" and "is for clients" or "is for servers")
+    end
+  end
+  return true
+end
+
+local function sessions(given, out)
+  local ok, err = one_side_only(given)
+  if not ok then return nil, err end
+  if (given.max_early_data or 0) > 0 and given.anti_replay ~= false and
+    (given.session_cache == false or given.session_cache == 0) then
+    return refused("max_early_data", "needs session_cache: a replayed ticket is told by its absence there")
+  end
+  if (given.max_early_data or 0) > 0xFFFFFFFF then return refused("max_early_data", "has 32 bits") end
+  out.session_cache = given.session_cache or given.session_cache == false and 0 or nil
+  out.session_timeout = given.session_timeout
+  out.tickets = given.tickets or given.tickets == false and -1 or nil
+  out.ticket_keys = given.ticket_keys and table.concat(given.ticket_keys)
+  out.max_early_data = given.max_early_data
+  out.anti_replay = given.anti_replay
+  out.resume = given.resume
+  out.session_key = given.session_key
+  return true
+end
+
 -- What tells sessions of one context from those of another, in every process alike: all that is said about
 -- verification. Each is the name of a setting.
 local SCOPE = { "role", "insecure", "verify_client", "ca" }
@@ -160,7 +191,7 @@ local function server_names(given, out)
 end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
-local CONTEXT = { side, credentials.read, trust, server_names, alpn, limits, session_scope }
+local CONTEXT = { side, credentials.read, trust, server_names, sessions, alpn, limits, session_scope }
 
 local function all(steps, given, ...)
   local out = {}
@@ -213,7 +244,22 @@ local function transport(given, out)
   return true
 end
 
-local CONNECTION = { limits, names, transport, alpn }
+local function session(given, out, role)
+  for _, name in ipairs { "session", "session_key", "early_data" } do
+    if given[name] and role == "server" then return refused(name, "is for clients") end
+  end
+  out.session_key = given.session_key
+  out.early_data = given.early_data
+  out.session = given.session
+  if type(given.session) == "string" then
+    local err
+    out.session, err = core.session(given.session)
+    if not out.session then return nil, err end
+  end
+  return true
+end
+
+local CONNECTION = { limits, names, transport, alpn, session }
 
 --- The settings of checked connection options.
 -- @param role "client" or "server"

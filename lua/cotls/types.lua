@@ -98,6 +98,12 @@ function tls.connect(host, port, options) end
 ---@return cotls.Error? err `"system"`: the address is taken or not the machine's; `"config"`.
 function tls.listen(host, port, options) end
 
+---A session that was exported, in this process or another. See d2i_SSL_SESSION(3).
+---@param exported string What `Session:export` gave. It is a secret.
+---@return cotls.Session? session
+---@return cotls.Error? err `"config"`
+function tls.session(exported) end
+
 ---Makes a key and a certificate, for development and tests. It serves servers and clients alike.
 ---
 ---A version 3 certificate with a random serial number, valid from five minutes ago. See RFC 5280.
@@ -151,8 +157,30 @@ function tls.is_error(value) end
 ---  with all that a context says; `"*.example.org"` stands for one label, the exact name comes first. A client that
 ---  asks for none of them gets this context itself. Sessions are kept, and limits of time set, by this context.
 ---  RFC 6066 section 3.
+---  with all that a context says; `"*.example.org"` stands for one label, exact names come first. A client that asks
+---  for none of them gets this context itself. Sessions are kept, and limits of time set, by this context. RFC 6066
+---  section 3.
 ---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
 ---  nothing too. Default: false; true where this context has no certificate.
+---@field session_cache? integer|false Servers: how many sessions are kept; `false`: none. Default: 20480.
+---  SSL_CTX_sess_set_cache_size(3).
+---@field session_timeout? integer Servers: seconds for which a session can be resumed. Default: 7200.
+---  SSL_CTX_set_timeout(3).
+---@field tickets? integer|false Servers: how many session tickets TLS 1.3 sends; 0: none. `false`: no stateless
+---  tickets; sessions stay in the cache and are found by id, on TLS 1.3 by a ticket that is one. Default: 2.
+---  SSL_CTX_set_num_tickets(3), RFC 8446 section 4.6.1, RFC 5077.
+---@field ticket_keys? string[] Servers: keys of 80 bytes (name 16, HMAC-SHA256 32, AES-256 32), the same in all
+---  processes that are to resume each other's sessions. The first encrypts, all decrypt; a ticket of another than the
+---  first is renewed. Default: a random key of this context. SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
+---@field max_early_data? integer Servers: bytes of early data (0-RTT) that a client may send with its hello; see
+---  `Connection:read_early`. With it TLS 1.3's tickets can be used once, in this process only, and `ticket_keys` serve
+---  TLS 1.2. Default: 0. SSL_CTX_set_max_early_data(3), RFC 8446 section 8.
+---@field anti_replay? boolean Servers: `false` makes tickets stateless again in spite of `max_early_data`: whoever saw
+---  early data can send it again, as often as they like. Default: true.
+---@field resume? boolean Clients: sessions are remembered and resumed, each only for the same server name, ALPN list,
+---  address of the peer and settings of verification; TLS 1.3's once. At most 1000. Default: false.
+---@field session_key? string Clients with `resume`: stands for the peer in the place of its address. Without either
+---  nothing is resumed.
 ---@field timeout? number|false Seconds that one operation may take, 0: it never waits. Default: false, none.
 ---@field handshake_timeout? number|false Seconds that the handshake may take from its first call on, over all calls.
 ---  Default: 60.
@@ -181,6 +209,12 @@ function tls.is_error(value) end
 ---@field scheduler? cotls.Scheduler As the context's.
 ---@field transport? "fd" What kind of transport it is. Default: found out.
 ---@field owns? boolean Close the transport with the connection? Default: true.
+---@field session? cotls.Session|string Clients: a session to resume, or what it exports. One that was made with other
+---  names to verify or under other settings of verification is not offered: a full handshake follows.
+---  SSL_set_session(3).
+---@field session_key? string As the context's.
+---@field early_data? string Clients: bytes that `connect` sends with the hello, all of them if the session allows it,
+---  else none: `early_data_status` tells. Whoever sees them can send them again, see RFC 8446 section 8.
 
 ---Options of `tls.connect`: a context's and a connection's together, or a context and a connection's.
 ---@class cotls.ConnectOptions : cotls.ContextOptions, cotls.ConnectionOptions
@@ -252,6 +286,82 @@ function X509:pem() end
 ---The certificate as DER (RFC 5280).
 ---@return string der
 function X509:der() end
+
+---Other keys for session tickets, while the context serves: those that are listed no more resume no more.
+---@param keys string[] As the option `ticket_keys`.
+---@return cotls.Context context Itself. Raises if it is a client's.
+function Context:set_ticket_keys(keys) end
+
+---Counts of sessions. See SSL_CTX_sess_number(3).
+---@return cotls.SessionStats stats
+function Context:session_stats() end
+
+---Forgets all sessions that are kept here. See SSL_CTX_flush_sessions(3).
+---@return cotls.Context context Itself.
+function Context:flush_sessions() end
+
+---Of `Context:session_stats`.
+---@class cotls.SessionStats
+---@field accepted integer Handshakes that were done as a server.
+---@field connected integer Handshakes that were done as a client.
+---@field resumed integer Handshakes that resumed a session, of a server.
+---@field unknown integer Sessions that were asked for and not found.
+---@field timeouts integer Sessions that were asked for and too old.
+---@field cache_full integer Sessions that had to go because others came.
+---@field cached integer Sessions that are kept now.
+
+-- ---- sessions ----
+
+---What a later handshake can resume. Made by `Connection:session` and `tls.session`.
+---@class cotls.Session
+local Session = {}
+
+---The session as bytes, for `tls.session` in any process. They are a secret: who has them can be taken for this side.
+---See i2d_SSL_SESSION(3).
+---@return string bytes
+function Session:export() end
+
+---Its id. See SSL_SESSION_get_id(3).
+---@return string bytes
+function Session:id() end
+
+---The version of the protocol, as `"TLSv1.3"`.
+---@return string version
+function Session:version() end
+
+---OpenSSL's name of the cipher suite. See SSL_SESSION_get0_cipher(3).
+---@return string? cipher
+function Session:cipher() end
+
+---For how many seconds it can be resumed. See SSL_SESSION_get_timeout(3).
+---@return integer seconds
+function Session:timeout() end
+
+---When it was made. See SSL_SESSION_get_time(3).
+---@return integer moment Seconds since 1970.
+function Session:time() end
+
+---For how many seconds the server means to take the ticket; `nil` where there is none.
+---See SSL_SESSION_get_ticket_lifetime_hint(3).
+---@return integer? seconds
+function Session:ticket_lifetime() end
+
+---How many bytes of early data the server takes with it. See SSL_SESSION_get_max_early_data(3).
+---@return integer bytes
+function Session:max_early_data() end
+
+---The server name it was made for. See SSL_SESSION_get0_hostname(3).
+---@return string? name
+function Session:server_name() end
+
+---The protocol that was agreed on, if any. See SSL_SESSION_get0_alpn_selected(3).
+---@return string? protocol
+function Session:alpn() end
+
+---Can it still be resumed? A session of TLS 1.3 only once a ticket has come, which reading takes in; not when its time
+---is over. See SSL_SESSION_is_resumable(3).
+---@return boolean
+function Session:is_resumable() end
 
 -- ---- connections ----
 
@@ -353,6 +463,32 @@ function Connection:close() end
 ---@param seconds? number Without it, no bound; 0: never wait.
 ---@return cotls.Connection conn Itself.
 function Connection:settimeout(seconds) end
+
+---Sends early data with the hello, as a client's first call; `connect` then finishes the handshake. Whoever sees early
+---data can send it again: what it asks for must do no harm when done twice. See SSL_write_early_data(3), RFC 8446
+---section 2.3.
+---@param ... string|number
+---@return cotls.Connection? conn Itself. Raises if the context is a server's.
+---@return cotls.Error? err `"limit"`: more than the session allows, which may be nothing; else as of `do_handshake`.
+function Connection:write_early(...) end
+
+---Reads early data, as a server's first call; `accept` then finishes the handshake. What it gives may have been sent
+---before, by anybody: see the option `anti_replay`. A server that calls `accept` at once refuses early data.
+---See SSL_read_early_data(3).
+---@param max? integer Bytes at most. Default: 16384.
+---@return string? data `nil` alone: early data is over, or there is none.
+---@return cotls.Error? err As of `do_handshake`.
+function Connection:read_early(max) end
+
+---What became of early data; known once the handshake is done. Rejected data must be written again.
+---See SSL_get_early_data_status(3).
+---@return "accepted"|"rejected"|"not_sent" status
+function Connection:early_data_status() end
+
+---The session, for the option `session` of a later connection; `nil` before the handshake is done. On TLS 1.3 the
+---latest ticket that reading has taken in: use each once. See SSL_get1_session(3).
+---@return cotls.Session? session
+function Connection:session() end
 
 ---The descriptor; `nil` once closed.
 ---@return integer? fd
