@@ -270,6 +270,7 @@ describe("the shapes in the types file", function()
     client, server = helper.handshaken("small buffers")
     note("cotls.Verify", client:verify_result())
     note("cotls.Stats", client:stats())
+    for _, cipher in ipairs(tls.ciphers "ALL") do note("cotls.Cipher", cipher) end
     client:settimeout(0)
     assert(server:write("abc"))
     note_error(select(2, client:read(10))) -- partial
@@ -282,7 +283,7 @@ describe("the shapes in the types file", function()
   end)
 
   it("have the fields that values have, and no other", function()
-    for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats" } do
+    for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats", "Cipher" } do
       assert.equal(names(seen["cotls." .. class]), names(doc.fields["cotls." .. class]), class)
     end
   end)

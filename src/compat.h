@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <openssl/opensslv.h>
+#include <openssl/ssl.h>
 
 #if LUA_VERSION_NUM < 504
 #error "cotls needs Lua 5.4"
@@ -14,6 +15,20 @@
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #error "cotls needs OpenSSL 3.0 or later"
+#endif
+
+/* Options of later versions: 0 is none. */
+#ifndef SSL_OP_LEGACY_EC_POINT_FORMATS
+#define SSL_OP_LEGACY_EC_POINT_FORMATS 0
+#endif
+#ifndef SSL_OP_NO_RX_CERTIFICATE_COMPRESSION
+#define SSL_OP_NO_RX_CERTIFICATE_COMPRESSION 0
+#endif
+#ifndef SSL_OP_NO_TX_CERTIFICATE_COMPRESSION
+#define SSL_OP_NO_TX_CERTIFICATE_COMPRESSION 0
+#endif
+#ifndef SSL_OP_PREFER_NO_DHE_KEX
+#define SSL_OP_PREFER_NO_DHE_KEX 0
 #endif
 
 #endif

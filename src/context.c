@@ -165,6 +165,7 @@ static const struct cotls_setting last_settings[] = {
 /* Applied in this order: a limit belongs to the one before it. */
 static const struct cotls_setting *const settings[] = {
     first_settings,            /* what the others depend on */
+    cotls_config_settings,     /* ciphers, groups, the security level; certificates are judged by it */
     cotls_verify_settings,     /* whether and how the peer is verified */
     cotls_trust_settings,      /* trusted CAs */
     cotls_credential_settings, /* certificates and keys */
@@ -294,4 +295,8 @@ void cotls_context_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", ctx_gc}, {"__tostring", ctx_tostring}, {NULL, NULL}};
     cotls_new_class(L, COTLS_CONTEXT, meta, cotls_ticket_context_methods); /* `wrap` is the face's */
+    luaL_getmetatable(L, COTLS_CONTEXT);
+    lua_getfield(L, -1, "__index");
+    luaL_setfuncs(L, cotls_config_context_methods, 0);
+    lua_pop(L, 2);
 }

@@ -132,6 +132,7 @@ static const luaL_Reg functions[] = {
     {"is_session", cotls_is_session},
     {"set_ticket_keys", cotls_set_ticket_keys},
     {"context_timeouts", cotls_context_timeouts},
+    {"listed_ciphers", cotls_listed_ciphers},
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
     {"error", cotls_error_new},

@@ -118,6 +118,8 @@ struct cotls_ctx {
     struct cotls_text session_key;     /* in the place of the peer's address; kept by UV_CTX_SESSION_KEY */
     struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
     size_t credential_count;
+    const char *groups;     /* the list that is given, or NULL; kept by UV_CTX_GROUPS */
+    long max_send_fragment; /* 0: not given */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -125,7 +127,8 @@ enum {
     UV_CTX_NAMES,
     UV_CTX_CREDENTIALS,
     UV_CTX_SESSION_KEY,
-    UV_CTX_COUNT = UV_CTX_SESSION_KEY
+    UV_CTX_GROUPS,
+    UV_CTX_COUNT = UV_CTX_GROUPS
 };
 
 /* A server's early data: not asked for, being read, read to its end. */
@@ -375,6 +378,13 @@ bool cotls_keep_reason(lua_State *L, int setting);
 
 /* The list of files on top. [-0, +any] false: the reason is on top. */
 bool cotls_take_certificates(lua_State *L, cotls_take *take, void *arg);
+
+/* ---- config.c ---- */
+
+extern const struct cotls_setting cotls_config_settings[];
+bool cotls_config_switch(SSL *ssl, const struct cotls_ctx *from, const struct cotls_ctx *to);
+int cotls_listed_ciphers(lua_State *L);
+extern const luaL_Reg cotls_config_context_methods[];
 
 /* ---- credential.c ---- */
 

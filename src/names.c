@@ -88,6 +88,8 @@ static bool switch_to(struct cotls_conn *c, struct cotls_ctx *x)
     SSL_CTX *ctx = x->ssl_ctx;
     if (SSL_set_SSL_CTX(ssl, ctx) == NULL || !take_parameters(ssl, ctx))
         return false;
+    if (!cotls_config_switch(ssl, c->active, x))
+        return false;
     c->active = x;
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));

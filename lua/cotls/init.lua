@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- cotls: coroutine TLS. The module's face; the types and their documentation are in cotls/types.lua.
 
+local config = require "cotls.config"
 local core = require "cotls.core"
 local file = require "cotls.file"
 local options = require "cotls.options"
@@ -37,6 +38,10 @@ function tls.session(exported)
     error("tls.session: a string expected, got " .. type(exported), 2)
   end
   return core.session(exported)
+end
+
+function tls.ciphers(list)
+  return config.ciphers(options.ciphers(list, "tls.ciphers", 2))
 end
 
 local Context = core.methods("cotls.context")

@@ -44,7 +44,9 @@ local function is_file(value) return file.is_bytes(value), FILE end
 local function is_certificate(value) return file.is(value), CERTIFICATE end
 local certificates = either(is_certificate, a_list(is_certificate))
 local strings = a_list(kind("string"), "a list of strings")
-local text_or_strings = either(kind("string"), strings)
+local function text_or_strings(value)
+  return type(value) == "string" or strings(value), "a string or a list of strings"
+end
 
 -- A number of seconds, not negative; false: none.
 local function seconds(value)
@@ -61,6 +63,14 @@ end
 
 local function count_or_false(value)
   return value == false or count(value), "an integer, not negative, or false"
+end
+
+local function integer(value)
+  return math.type(value) == "integer", "an integer"
+end
+
+local function is_pair(value)
+  return type(value) == "table" and #value == 2 and type(value[1]) == "string" and type(value[2]) == "string"
 end
 
 function options.is_scheduler(value)
@@ -106,6 +116,15 @@ local context_types = {
   verify_client = kind("string"),
   min_version = kind("string", "number"),
   max_version = kind("string", "number"),
+  ciphers = text_or_strings,
+  ciphersuites = text_or_strings,
+  groups = text_or_strings,
+  signature_algorithms = text_or_strings,
+  client_signature_algorithms = text_or_strings,
+  security_level = integer,
+  max_send_fragment = integer,
+  options = strings,
+  conf = a_list(is_pair, "a list of { name, value }"),
   alpn = strings,
   names = is_names_table,
   strict_names = kind("boolean"),
@@ -269,6 +288,15 @@ function options.certificate(given, who, level)
   local checked = check_all(who, given, certificate_types, level + 1)
   if type(checked.purposes) == "string" then checked.purposes = { checked.purposes } end
   return checked
+end
+
+--- Checks the type of what tls.ciphers is given.
+function options.ciphers(given, who, level)
+  local ok, what = text_or_strings(given)
+  if given ~= nil and not ok then
+    error(("%s: %s expected, got %s"):format(who, what, type(given)), level + 1)
+  end
+  return given
 end
 
 --- Sorts what tls.connect and tls.listen are given: context options, connection options, the context.

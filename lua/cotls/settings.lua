@@ -3,6 +3,7 @@
 -- takes; a value that is refused is nil, err with code "config", the option's name in front.
 
 local core = require "cotls.core"
+local config = require "cotls.config"
 local credentials = require "cotls.credentials"
 local file = require "cotls.file"
 
@@ -144,7 +145,10 @@ end
 
 -- What tells sessions of one context from those of another, in every process alike: all that is said about
 -- verification. Each is the name of a setting.
-local SCOPE = { "role", "insecure", "verify_client", "ca" }
+local SCOPE = {
+  "role", "insecure", "verify_client", "ca", "security_level", "signature_algorithms", "client_signature_algorithms",
+  "conf",
+}
 
 -- A value as text that no other value has; of files only the contents count.
 local function canonical(value)
@@ -191,7 +195,9 @@ local function server_names(given, out)
 end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
-local CONTEXT = { side, credentials.read, trust, server_names, sessions, alpn, limits, session_scope }
+local CONTEXT = {
+  side, config.read, credentials.read, trust, server_names, sessions, alpn, limits, session_scope,
+}
 
 local function all(steps, given, ...)
   local out = {}

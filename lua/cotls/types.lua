@@ -112,6 +112,13 @@ function tls.session(exported) end
 ---@return cotls.Error? err `"config"`: an option is refused.
 function tls.make_certificate(options) end
 
+---Shows what a list of ciphers means, see ciphers(1): the preferred first, whatever the security level. Suites of
+---TLS 1.3 may be among them and come first.
+---@param list? string|string[] As the option `ciphers`. Default: what a context begins with.
+---@return cotls.Cipher[]? ciphers
+---@return cotls.Error? err `"config"`: a word of it is refused.
+function tls.ciphers(list) end
+
 ---Reads a certificate: the first one in a file. See PEM_read_bio_X509(3), d2i_X509(3).
 ---@param file cotls.CertificateFile A certificate object is given back as it is.
 ---@return cotls.X509? certificate
@@ -151,6 +158,25 @@ function tls.is_error(value) end
 ---  One that is given must be good. Default: none. See SSL_CTX_set_verify(3).
 ---@field min_version? cotls.Version|number The least version. Default: 1.2.
 ---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
+---@field ciphers? string|string[] For TLS 1.2 and older, the preferred first: a list as of ciphers(1), in which unknown
+---  words are refused; what is excluded may be unknown. Where it names DHE a server has parameters for that. A context
+---  that verifies never takes a cipher without a certificate. Default: OpenSSL's. See SSL_CTX_set_cipher_list(3).
+---@field ciphersuites? string|string[] For TLS 1.3, the preferred first. See SSL_CTX_set_ciphersuites(3).
+---@field groups? string|string[] For the key exchange, the preferred first. See SSL_CTX_set1_groups_list(3).
+---@field signature_algorithms? string|string[] What this side takes of its peers, and on a server also what it signs
+---  with. See SSL_CTX_set1_sigalgs_list(3).
+---@field client_signature_algorithms? string|string[] The same for clients' certificates: what a server takes, what a
+---  client signs with. See SSL_CTX_set1_client_sigalgs_list(3).
+---@field security_level? integer From 0 to 5: how strong keys, digests and ciphers must be, on either side. Counts
+---  before a `@SECLEVEL` in `ciphers`. Default: OpenSSL's. See SSL_CTX_set_security_level(3).
+---@field max_send_fragment? integer Bytes of data that a record holds at most, 512 to 16384. Default: 16384.
+---  See SSL_CTX_set_max_send_fragment(3).
+---@field options? string[] Options of SSL_CTX_set_options(3), without `SSL_OP_` in any case; after a `-` one that is to
+---  be off, as `"-CIPHER_SERVER_PREFERENCE"`. `"IGNORE_UNEXPECTED_EOF"` takes a truncation for an end. Refused is what
+---  has an option of its own here (renegotiation and replay), and what is for DTLS or the kernel's TLS.
+---@field conf? string[][] Commands for SSL_CONF_cmd(3), as `{ { "RecordPadding", "512" } }`, by their names in files;
+---  they count after the options above. Refused are those for certificates, keys and CAs, and whatever would change
+---  who or how is verified: that has options here.
 ---@field alpn? string[] Protocols for RFC 7301, the preferred first. On a server its own order decides, and a client
 ---  that offers none of them is refused.
 ---@field names? table<string, cotls.Context> Servers: the context for each server name that a client asks for (SNI),
@@ -286,6 +312,23 @@ function X509:pem() end
 ---The certificate as DER (RFC 5280).
 ---@return string der
 function X509:der() end
+
+---The ciphers that its connections can use: suites of TLS 1.3 and others, the preferred first, within the range of
+---versions and the security level. See SSL_get1_supported_ciphers(3).
+---@return cotls.Cipher[] ciphers
+function Context:ciphers() end
+
+---A cipher suite, of `tls.ciphers` and `Context:ciphers`.
+---@class cotls.Cipher
+---@field name string OpenSSL's name. See SSL_CIPHER_get_name(3).
+---@field standard_name string The RFCs' name.
+---@field version string The oldest version that has it, as `"TLSv1.2"`.
+---@field bits integer How strong its encryption is.
+---@field key_exchange string As `"ECDHE"`; `"any"` in TLS 1.3.
+---@field authentication string As `"ECDSA"`; `"any"` in TLS 1.3; `"none"`: anonymous.
+---@field encryption string As `"AES-128-GCM"`; `"none"`.
+---@field mac? string As `"SHA256"`; absent where encryption does it too.
+---@field aead boolean Does encryption authenticate too?
 
 ---Other keys for session tickets, while the context serves: those that are listed no more resume no more.
 ---@param keys string[] As the option `ticket_keys`.
