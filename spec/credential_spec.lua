@@ -1,23 +1,14 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 
+local openssl, refused, visit = helper.openssl, helper.assert_refused, helper.visit
+
 local LEAF = helper.server_leaf
 local CA = helper.ca.certificate
 
-local function openssl(argv, input)
-  local status, out, err = helper.run({ "openssl", table.unpack(argv) }, input)
-  assert.equal(0, status, err)
-  return out
-end
-
 local DER = openssl({ "x509", "-outform", "DER" }, LEAF.certificate)
 local KEY_DER = openssl({ "pkey", "-outform", "DER" }, LEAF.key)
-local CA_DER = openssl({ "x509", "-outform", "DER" }, CA)
-local ENCRYPTED = openssl({ "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", "pass:open sesame" }, LEAF.key)
-local ENCRYPTED_DER = openssl({ "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-outform", "DER", "-passout",
-  "pass:open sesame" }, LEAF.key)
-local TRADITIONAL = openssl({ "ec", "-aes256", "-passout", "pass:open sesame" }, LEAF.key)
-local RSA = helper.leaf { key_type = "rsa" }
+local OF_RSA = helper.leaf { key_type = "rsa" }
 
 local function server(options)
   options.role = "server"
@@ -31,16 +22,6 @@ local function serves(context, client)
   a:close()
   b:close()
   return pem
-end
-
-local function refused(option, patterns, context, err)
-  assert.is_nil(context)
-  assert.is_true(tls.is_error(err))
-  assert.equal("config", err.code)
-  for _, pattern in ipairs { option .. ": ", table.unpack(patterns) } do
-    assert.is_truthy(err.reason:find(pattern, 1, true), err.reason .. "\nwithout: " .. pattern)
-  end
-  assert.is_nil(tostring(err):find("\n"))
 end
 
 describe("a certificate and its key", function()
@@ -58,13 +39,6 @@ describe("a certificate and its key", function()
     end
   end)
 
-  it("of each kind of key", function()
-    for _, kind in ipairs { "ec", "rsa", "ed25519" } do
-      local one = helper.leaf { key_type = kind }
-      assert.equal(one.certificate, serves(assert(server(one))))
-    end
-  end)
-
   it("in one file, in either order, with text around", function()
     for _, text in ipairs { LEAF.certificate .. LEAF.key, LEAF.key .. LEAF.certificate,
       "# mine\n" .. LEAF.key .. "between\n" .. LEAF.certificate .. "after" } do
@@ -75,17 +49,6 @@ describe("a certificate and its key", function()
 
   it("with CRLF line ends", function()
     assert(server { certificate = LEAF.certificate:gsub("\n", "\r\n"), key = (LEAF.key:gsub("\n", "\r\n")) })
-  end)
-
-  it("with older forms of a key", function()
-    local pem = openssl({ "rsa", "-traditional" }, RSA.key)
-    assert.matches("BEGIN RSA PRIVATE KEY", pem)
-    assert(server { certificate = RSA.certificate, key = pem })
-    pem = openssl({ "ec" }, LEAF.key)
-    assert.matches("BEGIN EC PRIVATE KEY", pem)
-    assert(server { certificate = LEAF.certificate, key = pem })
-    local with_parameters = openssl { "ecparam", "-name", "prime256v1" } .. pem -- as openssl ecparam -genkey writes it
-    assert(server { certificate = LEAF.certificate, key = with_parameters })
   end)
 
   it("with the chain behind it, or as a list", function()
@@ -110,7 +73,7 @@ describe("a certificate and its key", function()
   end)
 
   it("that don't belong together are refused", function()
-    for _, key in ipairs { helper.ca.key, RSA.key, helper.temp_file(RSA.key) } do
+    for _, key in ipairs { helper.ca.key, OF_RSA.key, helper.temp_file(OF_RSA.key) } do
       refused("key", { "does not match the certificate", #key < 200 and key or "PEM" },
         server { certificate = LEAF.certificate, key = key })
     end
@@ -119,7 +82,7 @@ describe("a certificate and its key", function()
 
   it("a client has them, too", function()
     assert(tls.context { ca = CA, certificate = LEAF.certificate, key = LEAF.key })
-    refused("key", { "does not match" }, tls.context { certificate = LEAF.certificate, key = RSA.key })
+    refused("key", { "does not match" }, tls.context { certificate = LEAF.certificate, key = OF_RSA.key })
   end)
 end)
 
@@ -212,146 +175,186 @@ describe("a file that can't be used is named, with the reason", function()
   end)
 end)
 
-describe("an encrypted key", function()
-  local forms = { PEM = ENCRYPTED, DER = ENCRYPTED_DER, ["traditional PEM"] = TRADITIONAL }
+-- ---- several ----
 
-  local function with(key, password)
-    return server { certificate = LEAF.certificate, key = key, password = password }
-  end
+local function authority(name, kind)
+  return assert(tls.make_certificate { subject = "CN=" .. name, is_ca = true, ca = helper.ca, key_type = kind })
+end
 
-  for name, key in pairs(forms) do
-    it("in " .. name .. " opens with its password, as a string or from a function", function()
-      assert.equal(LEAF.certificate, serves(assert(with(key, "open sesame"))))
-      local asked = {}
-      local path = helper.temp_file(key)
-      assert(with(path, function(...)
-        asked[#asked + 1] = table.pack(...)
-        return "open sesame"
-      end))
-      assert.equal(1, #asked)
-      assert.equal(path, asked[1][1])
-    end)
+-- A leaf under an intermediate of its own.
+local function under(kind)
+  local middle = authority("Middle " .. kind, kind)
+  local leaf = helper.leaf { subject = "CN=" .. kind, key_type = kind, ca = middle }
+  return { certificate = leaf.certificate .. middle.certificate, key = leaf.key }, leaf.certificate, middle.certificate
+end
 
-    it("in " .. name .. " is refused without or with a wrong one, and never prompts", function()
-      local path = helper.temp_file(key)
-      refused("key", { path, "no password" }, with(path))
-      refused("key", { path, "no password" }, with(path, function() return nil end))
-      for _, wrong in ipairs { "", "open", "open sesame ", ("x"):rep(5000) } do
-        refused("key", { path, "wrong password" }, with(path, wrong))
-        refused("key", { path, "wrong password" }, with(path, function() return wrong end))
+local EC, EC_LEAF, EC_MIDDLE = under "ec"
+local RSA, RSA_LEAF, RSA_MIDDLE = under "rsa"
+local ED, ED_LEAF, ED_MIDDLE = under "ed25519"
+local CA_FILE = helper.temp_file(CA)
+
+-- A server with several credentials.
+local function several(credentials, more)
+  local options = { role = "server", credentials = credentials }
+  for name, value in pairs(more or {}) do options[name] = value end
+  local context, err = tls.context(options)
+  return context, err
+end
+
+describe("credentials", function()
+  local both = assert(several { EC, RSA })
+  local turned = assert(several { RSA, EC })
+
+  for _, case in ipairs {
+    { "ECDSA alone, 1.3", { EC_LEAF, EC_MIDDLE }, "-tls1_3", "-sigalgs", "ECDSA+SHA256" },
+    { "RSA alone, 1.3", { RSA_LEAF, RSA_MIDDLE }, "-tls1_3", "-sigalgs", "RSA-PSS+SHA256:RSA+SHA256" },
+    { "ECDSA alone, 1.2", { EC_LEAF, EC_MIDDLE }, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256" },
+    { "RSA alone, 1.2", { RSA_LEAF, RSA_MIDDLE }, "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256" },
+  } do
+    it("each client gets what it can verify, with its chain: " .. case[1], function()
+      for _, context in ipairs { both, turned } do
+        local sent, verdict = visit(context, table.unpack(case, 3))
+        assert.same(case[2], sent)
+        assert.equal(0, verdict)
       end
-      refused("key", { path, "NUL" }, with(path, "open\0sesame"))
     end)
   end
 
-  it("a password function that gives no string is refused, one that fails is heard", function()
-    for _, value in ipairs { 1, true, {} } do
-      refused("key", { "password" }, with(ENCRYPTED, function() return value end))
-    end
-    local mine = {}
-    local ok, err = pcall(with, ENCRYPTED, function() error(mine) end)
-    assert.is_false(ok)
-    assert.equal(mine, err)
+  it("of three types", function()
+    local context = assert(several { RSA, ED, EC })
+    assert.same({ ED_LEAF, ED_MIDDLE }, (visit(context, "-sigalgs", "ed25519")))
+    assert.same({ EC_LEAF, EC_MIDDLE }, (visit(context, "-sigalgs", "ECDSA+SHA256")))
+    assert.same({ RSA_LEAF, RSA_MIDDLE }, (visit(context, "-sigalgs", "RSA-PSS+SHA256")))
   end)
 
-  it("a password function may yield", function()
-    local co = coroutine.create(function()
-      return with(ENCRYPTED, function() return coroutine.yield("asking") end)
-    end)
-    assert.same({ true, "asking" }, { coroutine.resume(co) })
-    local ok, context = coroutine.resume(co, "open sesame")
-    assert.is_true(ok)
-    assert.matches("cotls.context", tostring(context))
+  it("one alone is as good as none: a client that can't verify it is refused", function()
+    local context = assert(several { EC })
+    assert.same({ EC_LEAF, EC_MIDDLE }, (visit(context)))
+    assert.same({}, (visit(context, "-sigalgs", "RSA-PSS+SHA256")))
   end)
 
-  it("a key that is not encrypted needs no password, whatever is given", function()
-    assert(with(LEAF.key, "whatever"))
-    assert(with(LEAF.key, function() error("not asked") end))
+  it("of one type are refused", function()
+    local other = helper.leaf()
+    refused("credentials[2]", { "type EC", "credentials[1]" }, several { EC, other })
+    refused("credentials[3]", { "type RSA", "credentials[1]" }, several { RSA, EC, RSA })
   end)
 
-  it("without a password: a process with a terminal isn't asked on it", function()
-    local program = helper.temp_file [[
-      local tls = require "cotls"
-      local context, err = tls.context { role = "server", certificate = arg[1], key = arg[2] }
-      print("said", context, tostring(err))
-    ]]
-    local cert, key = helper.temp_file(LEAF.certificate), helper.temp_file(ENCRYPTED)
-    local command = ("'%s' '%s' '%s' '%s'"):format(helper.lua, program, cert, key)
-    local runs = { { "sh", "-c", command .. " </dev/null" }, { "setsid", "sh", "-c", command } }
-    if os.execute("script -qec true /dev/null >/dev/null 2>&1 </dev/null") then
-      runs[#runs + 1] = { "script", "-qec", command, "/dev/null" } -- under a terminal of its own
-    end
-    for _, argv in ipairs(runs) do
-      local status, out = helper.run(argv, "open sesame\n", { seconds = 20 })
-      assert.equal(0, status, out)
-      assert.matches("said\tnil\t[^\n]*no password", out)
-      assert.is_nil(out:find("pass phrase", 1, true))
+  it("of a client: the server's choice on 1.3, the first on 1.2", function()
+    for _, case in ipairs { { "1.3", "ECDSA+SHA256", EC_LEAF }, { "1.3", "RSA-PSS+SHA256", RSA_LEAF },
+      { "1.2", "RSA+SHA256", RSA_LEAF }, { "1.2", "ECDSA+SHA256:RSA+SHA256", RSA_LEAF } } do
+      local client = helper.client_context { credentials = { RSA, EC }, max_version = case[1] }
+      local port = helper.free_port()
+      local key, cert = helper.temp_file(helper.server_leaf.key), helper.temp_file(helper.server_leaf.certificate)
+      local got = { helper.in_loop(function()
+        local child = helper.start { "openssl", "s_server", "-accept", "127.0.0.1:" .. port, "-key", key, "-cert", cert,
+          "-CAfile", CA_FILE, "-Verify", "3", "-verify_return_error", "-client_sigalgs", case[2], "-naccept", "1" }
+        child:wait_for "ACCEPT"
+        local conn = assert(tls.connect("127.0.0.1", port, { context = client, server_name = "localhost" }))
+        assert(conn:write "hello\n")
+        child:wait_for "hello"
+        conn:close()
+        child:stop()
+        return child.stdout
+      end, 20) }
+      assert.is_truthy(got[1]:find(case[3]:match("CERTIFICATE%-+\n(.-)\n"), 1, true), case[2])
     end
   end)
 end)
 
-describe("ca", function()
-  local function trusts(ca)
-    local client = assert(tls.context { ca = ca })
-    local a, b = helper.pair(nil, nil, nil, { client = client, server = helper.contexts().server })
-    local got = helper.together { function() return a:connect() end, function() return b:accept() end }
-    if got[1][1] then return true end
-    assert.equal("verify", got[1][2].code)
-    return false
-  end
-
-  it("is taken in every form of a file, and as a list", function()
-    local path = helper.temp_file(CA)
-    local other = helper.other_ca.certificate
-    for _, ca in ipairs { CA, CA_DER, path, helper.temp_file(CA_DER), { file = path }, { data = CA }, { data = CA_DER },
-      { CA }, { other, CA }, { path, other }, CA .. other, other .. CA, { { file = path } }, { CA, CA }, CA .. CA } do
-      assert.is_true(trusts(ca))
+describe("credentials that are wrong", function()
+  it("are named by their place", function()
+    local function raises(pattern, credentials)
+      local ok, err = pcall(several, credentials)
+      assert.is_false(ok)
+      assert.is_truthy(tostring(err):find(pattern, 1, true), err)
+      assert.matches("credential_spec.lua:%d+: ", err)
     end
-    assert.is_false(trusts(other))
-    assert.is_false(trusts { other })
+    raises("unknown option 'credentials[2].kee'; did you mean 'key'?", { EC, { certificate = RSA_LEAF, kee = "x" } })
+    raises("unknown option 'credentials[1].1'", { { "x" } })
+    raises("unknown option 'credentials[1].ca'", { { ca = EC.certificate } })
+    raises("option 'credentials[2].key': a file", { EC, { certificate = RSA_LEAF, key = {} } })
+    raises("option 'credentials[1].key_uri': string expected", { { key_uri = 1 } })
+    raises("option 'credentials': a list of tables expected", {})
+    raises("option 'credentials': a list of tables expected", { EC, "x" })
+    raises("option 'credentials': a list of tables expected", EC)
+    raises("option 'credentials': a list of tables expected", "x")
   end)
 
-  it("may be a directory, hashed as OpenSSL does", function()
-    local dir = helper.temp_dir()
-    local handle = assert(io.open(dir .. "/ca.pem", "w"))
-    handle:write(CA)
-    handle:close()
-    assert.is_false(trusts(dir)) -- not yet hashed
-    openssl { "rehash", dir }
-    assert.is_true(trusts(dir))
-    assert.is_true(trusts { file = dir })
-    assert.is_true(trusts { helper.other_ca.certificate, dir })
+  it("are refused with place, option, file and reason", function()
+    local missing = helper.temp_dir() .. "/missing.pem"
+    refused("credentials[2]", { "no certificate" }, several { EC, {} })
+    refused("credentials[2]", { "no certificate" }, several { EC, { password = "x" } })
+    refused("credentials[2].certificate", { missing }, several { EC, { certificate = missing, key = RSA.key } })
+    refused("credentials[2].key", { missing }, several { EC, { certificate = RSA_LEAF, key = missing } })
+    refused("credentials[2].key", { "does not match" }, several { EC, { certificate = RSA_LEAF, key = EC.key } })
+    refused("credentials[1].key", { "no private key is given" }, several { { certificate = EC_LEAF } })
+    refused("credentials[1].key", { "no certificate" }, several { { key = EC.key } })
+    for _, name in ipairs { "certificate", "key", "key_uri" } do
+      refused("credentials[1]." .. name, { "not together with pkcs12" }, several { { pkcs12 = "x", [name] = "x" } })
+    end
+    refused("credentials[1].key", { "not together with key_uri" }, several { { key_uri = "x", key = "x" } })
   end)
 
-  it("replaces the system's", function()
-    assert.is_false(trusts(helper.other_ca.certificate))
+  it("stand alone", function()
+    for _, name in ipairs { "certificate", "key", "pkcs12", "key_uri", "password", "ocsp_response" } do
+      refused(name, { "credentials" }, several({ EC }, { [name] = "x" }))
+    end
   end)
 
-  it("of a server is told to clients", function()
-    local told
-    helper.in_loop(function()
-      local luv = require "cotls.luv"
-      local context = helper.server_context { verify_client = "optional", ca = { CA, helper.other_ca.certificate } }
-      local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
-      luv.spawn(function()
-        local conn = listener()
-        assert(conn:accept())
-        conn:shutdown()
-        conn:close()
-        listener:close()
-      end)
-      local _, out = helper.run { "openssl", "s_client", "-connect", "127.0.0.1:" .. listener:port() }
-      told = out
-    end)
-    assert.matches("Acceptable client certificate CA names\n[^\n]*Test CA\n[^\n]*Other CA\n", told)
+  it("a certificate that OpenSSL refuses is named as it was given", function()
+    local weak = helper.temp_file(RSA_LEAF)
+    local command = { "openssl", "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=weak", "-keyout", weak,
+      "-out", weak .. ".crt" }
+    assert.equal(0, (helper.run(command)))
+    refused("certificate", { weak .. ".crt", "key too small" },
+      tls.context { role = "server", certificate = weak .. ".crt", key = weak })
+    refused("credentials[2].certificate", { weak .. ".crt", "key too small" },
+      several { EC, { certificate = weak .. ".crt", key = weak } })
+  end)
+end)
+
+describe("ocsp_response", function()
+  local staple = require("spec.pki").ocsp { ca = helper.ca, certificate = LEAF, status = "good" }
+
+  it("is taken in the forms of DER, beside each certificate", function()
+    local path = helper.temp_file(staple)
+    for _, form in ipairs { staple, path, { file = path }, { data = staple } } do
+      assert(server { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = form })
+    end
+    assert(several { { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = staple }, RSA })
+  end)
+
+  it("that is none is refused, with place, file and reason", function()
+    local missing = helper.temp_dir() .. "/missing.der"
+    for form, text in pairs { [missing] = missing, [LEAF.certificate] = "the PEM text: no OCSP response in DER" } do
+      refused("ocsp_response", { text },
+        server { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = form })
+      refused("credentials[2].ocsp_response", { text },
+        several { RSA, { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = form } })
+    end
+    for _, junk in ipairs { "", "junk" } do
+      refused("ocsp_response", { "the data" },
+        server { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = { data = junk } })
+    end
+  end)
+
+  it("is for servers that have a certificate", function()
+    refused("ocsp_response", { "is for servers" },
+      tls.context { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = staple })
+    refused("credentials[1].ocsp_response", { "is for servers" },
+      tls.context { credentials = { { certificate = LEAF.certificate, key = LEAF.key, ocsp_response = staple } } })
+    refused("ocsp_response", { "no certificate" }, server { ocsp_response = staple })
   end)
 end)
 
 it("what is refused leaves nothing in OpenSSL's queue", function()
+  local LOCKED = openssl({ "pkcs8", "-topk8", "-passout", "pass:open sesame" }, LEAF.key)
   for _ = 1, 3 do
     tls.context { role = "server", certificate = { data = "junk" }, key = LEAF.key }
     tls.context { role = "server", certificate = LEAF.certificate, key = { data = "\48\3junk" } }
-    tls.context { role = "server", certificate = LEAF.certificate, key = ENCRYPTED, password = "wrong" }
+    tls.context { role = "server", certificate = LEAF.certificate, key = LOCKED, password = "wrong" }
+    tls.context { role = "server", pkcs12 = { data = "\48\3junk" } }
+    tls.context { role = "server", key_uri = "nowhere:at-all" }
     tls.context { ca = { data = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" } }
   end
   local a, b = helper.pair()
@@ -359,5 +362,5 @@ it("what is refused leaves nothing in OpenSSL's queue", function()
   local ok, err = a:connect()
   assert.is_nil(ok)
   assert.is_true(err.code == "truncated" or err.code == "system", err.code) -- it may be that nothing could be sent
-  for _, entry in ipairs(err.queue) do assert.is_nil(entry.text:find("PEM"), entry.text) end
+  for _, entry in ipairs(err.queue) do assert.is_nil(entry.text:find("PEM") or entry.text:find("STORE"), entry.text) end
 end)

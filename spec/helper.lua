@@ -581,6 +581,51 @@ function helper.run(argv, stdin, options)
   return status, child.stdout, child.stderr
 end
 
+--- Runs openssl, which must succeed.
+-- @return its standard output
+function helper.openssl(argv, input)
+  local status, out, err = helper.run({ "openssl", table.unpack(argv) }, input)
+  if status ~= 0 then error(("openssl %s: %s"):format(table.concat(argv, " "), err), 2) end
+  return out
+end
+
+--- What openssl s_client, with these options more, sees of a server's context, without a client's certificate.
+-- @return the certificates that were sent, a list of PEM texts; OpenSSL's verdict on them, a number; all it has said
+function helper.visit(context, ...)
+  local argv, out = { ... }, nil
+  helper.in_loop(function()
+    local luv = require "cotls.luv"
+    local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
+    luv.spawn(function()
+      local conn = listener()
+      listener:close()
+      if conn:accept() then conn:shutdown() end
+      conn:close()
+    end)
+    local command = { "openssl", "s_client", "-connect", "127.0.0.1:" .. listener:port(), "-servername", "localhost",
+      "-CAfile", helper.temp_file(helper.ca.certificate), "-showcerts" }
+    table.move(argv, 1, #argv, #command + 1, command)
+    local _
+    _, out = helper.run(command)
+  end)
+  local sent = {}
+  for pem in out:gmatch("%-%-%-%-%-BEGIN CERTIFICATE%-%-%-%-%-.-%-%-%-%-%-END CERTIFICATE%-%-%-%-%-\n") do
+    sent[#sent + 1] = pem
+  end
+  return sent, tonumber(out:match("Verify return code: (%d+)")), out
+end
+
+--- Is it a refusal that names the option and has all of these texts? tls.context's results come last.
+function helper.assert_refused(option, texts, value, err)
+  assert(value == nil, "it is not refused")
+  assert(tls.is_error(err) and err.code == "config", tostring(err))
+  assert(err.reason:sub(1, #option + 2) == option .. ": ", err.reason)
+  for _, text in ipairs(texts) do
+    assert(err.reason:find(text, 1, true), err.reason .. "\nwithout: " .. text)
+  end
+  assert(not tostring(err):find("\n", 1, true), "it is more than a line")
+end
+
 --- The code of a failure: what a call that must fail gave.
 function helper.code_of(ok, err)
   assert(ok == nil, "it did not fail")

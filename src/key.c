@@ -45,14 +45,15 @@ static const char *push_password_fault(lua_State *L, const struct cotls_password
                                name);
     if (ERR_GET_LIB(first) == ERR_LIB_EVP && ERR_GET_REASON(first) != EVP_R_BAD_DECRYPT)
         return lua_pushfstring(L, ": %s", ERR_reason_error_string(first));
-    return lua_pushliteral(L, ": wrong password");
+    return lua_pushliteral(L, ": wrong password, or damaged");
 }
 
 bool cotls_refuse_locked(lua_State *L, const char *name, const struct cotls_password *p, const char *fault)
 {
     luaL_checkstack(L, 4, NULL);
-    /* "no supported data to decode" tells the user nothing; what follows it does */
-    while (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_DECODER)
+    /* "no supported data to decode" tells the user nothing; what follows it may */
+    while (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_DECODER ||
+           ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_STORE)
         ERR_get_error();
     if (p->asked)
         return cotls_refuse_file(L, name, push_password_fault(L, p));

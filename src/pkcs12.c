@@ -10,23 +10,35 @@
 #include <openssl/x509.h>
 #include <string.h>
 
-/* Without a password the file may have been made with none, in either of two ways. */
+/* Without a password the file may have been made with none, in either of two ways. One without a MAC gets one:
+ * with a password PKCS12_parse insists on it. */
 static bool opens(PKCS12 *p12, const char *password)
 {
+    bool given = password != NULL && *password != '\0';
     if (!PKCS12_mac_present(p12))
-        return true;
-    if (password != NULL && *password != '\0')
+        return !given || PKCS12_set_mac(p12, password, -1, NULL, 0, 1, NULL) == 1;
+    if (given)
         return PKCS12_verify_mac(p12, password, -1) == 1;
     return PKCS12_verify_mac(p12, NULL, 0) == 1 || PKCS12_verify_mac(p12, "", 0) == 1;
 }
 
-/* NULL, or why not; an empty reason: as the password says. */
+/* Was it the decryption that failed? Nothing else uses ciphers. */
+static bool is_locked(void)
+{
+    int library = ERR_GET_LIB(ERR_peek_error());
+    return library == ERR_LIB_EVP || library == ERR_LIB_PROV;
+}
+
+/* NULL, or why not; where it is for want of the password, that was asked for. */
 static const char *parse(PKCS12 *p12, struct cotls_credential *k, struct cotls_password *password)
 {
-    bool good = opens(p12, password->text);
-    if (!good || PKCS12_parse(p12, password->text, &k->key, &k->leaf, &k->chain) != 1) {
-        password->asked = true;
-        return "";
+    bool whole = password->text == NULL || strlen(password->text) == password->size;
+    password->asked = !whole || !opens(p12, password->text);
+    if (password->asked)
+        return ": wrong password, or damaged";
+    if (PKCS12_parse(p12, password->text, &k->key, &k->leaf, &k->chain) != 1) {
+        password->asked = is_locked();
+        return ": damaged";
     }
     if (k->key == NULL)
         return ": no private key in it";
@@ -39,15 +51,16 @@ bool cotls_load_pkcs12(lua_State *L, struct cotls_credential *k, struct cotls_pa
 {
     struct cotls_file f = cotls_to_file(L);
     const unsigned char *p = (const unsigned char *)f.data;
-    PKCS12 *p12 = cotls_is_pem(&f) || f.size >= INT32_MAX ? NULL : d2i_PKCS12(NULL, &p, (long)f.size);
-    bool decoded = p12 != NULL;
+    if (cotls_is_pem(&f))
+        return cotls_refuse_file(L, f.name, ": PEM text, not PKCS#12");
+    PKCS12 *p12 = f.size < INT32_MAX ? d2i_PKCS12(NULL, &p, (long)f.size) : NULL;
     ERR_clear_error();
-    const char *fault = decoded ? parse(p12, k, password) : ": damaged, or not PKCS#12";
+    const char *fault = p12 != NULL ? parse(p12, k, password) : ": damaged, or not PKCS#12";
     PKCS12_free(p12);
-    if (fault != NULL && *fault == '\0')
-        return cotls_refuse_locked(L, f.name, password, NULL);
+    if (fault != NULL && password->asked)
+        return cotls_refuse_locked(L, f.name, password, fault);
     if (fault != NULL)
-        return cotls_refuse_file(L, f.name, cotls_is_pem(&f) ? ": PEM text, not PKCS#12" : fault);
+        return cotls_refuse_file(L, f.name, fault);
     ERR_clear_error();
     return cotls_sort_chain(k) || cotls_refuse_file(L, f.name, ": no memory");
 }

@@ -48,6 +48,7 @@ static bool take_object(struct cotls_credential *k, STACK_OF(X509) * found, cons
 static bool read_objects(OSSL_STORE_CTX *store, struct cotls_credential *k, STACK_OF(X509) * found)
 {
     for (int i = 0; i < OBJECTS && !OSSL_STORE_eof(store); i++) {
+        ERR_clear_error();
         OSSL_STORE_INFO *info = OSSL_STORE_load(store);
         bool ok = info != NULL ? take_object(k, found, info) : OSSL_STORE_eof(store) && ERR_peek_error() == 0;
         OSSL_STORE_INFO_free(info);
@@ -92,12 +93,18 @@ static const char *complete(struct cotls_credential *k, STACK_OF(X509) * *found)
     return cotls_sort_chain(k) ? NULL : ": no memory";
 }
 
-/* What stands in the queue's first entry that has a meaning for users. */
-static void skip_noise(void)
+/* Does anything serve the scheme that the URI begins with? */
+static bool knows_scheme(const char *uri)
 {
-    while (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_DECODER ||
-           (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_STORE && ERR_peek_error() != ERR_peek_last_error()))
-        ERR_get_error();
+    char scheme[32];
+    size_t n = strcspn(uri, ":");
+    if (uri[n] == '\0' || n >= sizeof scheme)
+        return true;
+    memcpy(scheme, uri, n);
+    scheme[n] = '\0';
+    OSSL_STORE_LOADER *loader = OSSL_STORE_LOADER_fetch(NULL, scheme, NULL);
+    OSSL_STORE_LOADER_free(loader);
+    return loader != NULL;
 }
 
 bool cotls_load_uri(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
@@ -107,15 +114,16 @@ bool cotls_load_uri(lua_State *L, struct cotls_credential *k, struct cotls_passw
     const char *fault = NULL;
     ERR_clear_error();
     bool ok = found != NULL && read_uri(uri, k, found, password);
-    if (ok) {
-        ERR_clear_error();
-        fault = complete(k, &found);
-    }
-    sk_X509_pop_free(found, X509_free);
-    if (ok && fault == NULL)
-        return true;
     if (ok)
-        return cotls_refuse_file(L, uri, fault);
-    skip_noise();
-    return cotls_refuse_locked(L, uri, password, ": nothing that OpenSSL can read");
+        fault = complete(k, &found);
+    sk_X509_pop_free(found, X509_free);
+    if (ok && fault == NULL) {
+        ERR_clear_error();
+        return true;
+    }
+    if (!ok && !knows_scheme(uri))
+        return cotls_refuse_file(L, uri, ": OpenSSL knows no such scheme");
+    if (!ok)
+        return cotls_refuse_locked(L, uri, password, ": nothing there that OpenSSL can read");
+    return cotls_refuse_file(L, uri, fault);
 }

@@ -37,6 +37,9 @@ local function read_parts(given, prefix, role)
       end
     end
   end
+  if given.key_uri and (given.key_uri == "" or given.key_uri:find("\0", 1, true)) then
+    return refused(prefix .. "key_uri", "not a URI")
+  end
   for _, part in ipairs { "key", "pkcs12", "ocsp_response" } do
     if given[part] then spec[part], reason = file.read(given[part]) end
     if reason then return refused(prefix .. part, reason) end
