@@ -424,6 +424,49 @@ describe("examples/mutual_tls.lua", function()
   end)
 end)
 
+-- A program's whole output, line by line: each is a pattern.
+local function says(name, lines)
+  local out, n = output_of(example(name)), 0
+  for line in out:gmatch("[^\n]+") do
+    n = n + 1
+    assert.truthy(line:find("^" .. (lines[n] or "nothing more") .. "$"), ("%s\ninstead of %s"):format(line, lines[n]))
+  end
+  assert.equal(#lines, n, out)
+end
+
+describe("examples/many_names.lua", function()
+  it("answers for each name as its context says", function()
+    says("many_names.lua", {
+      "www.example.org +this is www.example.org, TLSv1.3, http/1.1",
+      "wiki.staff.example.org +this is wiki.staff.example.org, TLSv1.3, no ALPN",
+      "wiki.staff.example.org +read: .*%(alert received: certificate_required%)",
+      "mail.example.org +connect: .*%(alert received: unrecognized_name%)",
+    })
+  end)
+end)
+
+describe("examples/resumption.lua", function()
+  it("resumes as long as the keys are known", function()
+    says("resumption.lua", {
+      "the first connection +full handshake",
+      "the second +resumed",
+      "the other server +resumed",
+      "a new key beside the old one +resumed",
+      "all forgotten +full handshake",
+    })
+  end)
+end)
+
+describe("examples/early_data.lua", function()
+  it("takes early what does no harm twice", function()
+    says("early_data.lua", {
+      "GET balance +not_sent +balance is 100",
+      "GET balance +accepted +balance is 100",
+      "PAY 10 +accepted +425 too early; paid, balance is 90",
+    })
+  end)
+end)
+
 describe("examples/demo.lua", function()
   local function names_in(folder)
     local names, scan = {}, assert(uv.fs_scandir(folder))

@@ -125,5 +125,12 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.is_true(resumed(mine, second, { session = session_of(mine, first) }))
       assert.is_false(resumed(mine, helper.server_context(), { session = session_of(mine, first) }))
     end)
+
+    it("give a new ticket for each that is used up", function()
+      local server = helper.server_context { ticket_keys = { helper.noise(80, 1) }, tickets = 1 }
+      local mine = client { resume = true, session_key = "a" }
+      assert.is_false(resumed(mine, server))
+      for _ = 1, 5 do assert.is_true(resumed(mine, server)) end
+    end)
   end)
 end

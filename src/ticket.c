@@ -64,15 +64,16 @@ static int begin_ticket(struct key k, unsigned char *name, unsigned char *iv, EV
     return ok ? 1 : -1;
 }
 
-static int open_ticket(struct key k, bool newest, const unsigned char *iv, EVP_CIPHER_CTX *cipher,
+static int open_ticket(struct key k, bool renew, const unsigned char *iv, EVP_CIPHER_CTX *cipher,
                        EVP_MAC_CTX *mac)
 {
     bool ok = EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, k.aes, iv) && set_mac(mac, &k);
     OPENSSL_cleanse(&k, sizeof k);
-    return !ok ? -1 : newest ? 1 : 2;
+    return !ok ? -1 : renew ? 2 : 1;
 }
 
-/* SSL_CTX_set_tlsext_ticket_key_evp_cb(3): -1: failure, 0: no such key, 1: go on, 2: go on and renew the ticket */
+/* SSL_CTX_set_tlsext_ticket_key_evp_cb(3): -1: failure, 0: no such key, 1: go on, 2: go on and renew the
+ * ticket, which on TLS 1.3 is asked for each time, for a ticket is used once there. */
 int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned char *iv,
                      EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt)
 {
@@ -83,7 +84,7 @@ int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned c
         return begin_ticket(t->keys[0], name, iv, cipher, mac);
     for (size_t i = 0; i < t->count; i++)
         if (memcmp(name, t->keys[i].name, sizeof t->keys[i].name) == 0)
-            return open_ticket(t->keys[i], i == 0, iv, cipher, mac);
+            return open_ticket(t->keys[i], i > 0 || SSL_version(c->ssl) >= TLS1_3_VERSION, iv, cipher, mac);
     return 0;
 }
 
