@@ -162,6 +162,7 @@ static void set_options(lua_State *L, struct cotls_conn *c)
     c->read_limit = (size_t)number_option(L, "read_limit", (double)c->read_limit);
     c->names = string_option(L, "verify_names", &c->names_len);
     c->alpn = (const unsigned char *)string_option(L, "alpn", &c->alpn_len);
+    c->dane = (const unsigned char *)string_option(L, "dane", &c->dane_len);
     if (!set_hello(c, server_name, n)) {
         cotls_push_queue_reason(L);
         luaL_error(L, "OpenSSL takes no options: %s", lua_tostring(L, -1));
@@ -241,6 +242,10 @@ int cotls_wrap(lua_State *L)
     if (x->verifies && c->names_len == 0)
         return wrap_error(L, "server_name",
                           "a client that verifies needs the name to check: give server_name or verify_name");
+    if (!cotls_dane_start(L, c)) {
+        cotls_error_config(L, "dane");
+        return cotls_nil_error(L);
+    }
     adopt(L, c, fd, socket);
     return 1;
 }
@@ -532,5 +537,6 @@ void cotls_connection_open(lua_State *L)
     luaL_setfuncs(L, cotls_info_methods, 0);
     luaL_setfuncs(L, cotls_session_methods, 0);
     luaL_setfuncs(L, cotls_early_methods, 0);
+    luaL_setfuncs(L, cotls_dane_methods, 0);
     lua_pop(L, 2);
 }

@@ -172,6 +172,13 @@ static const struct cotls_setting *const settings[] = {
     cotls_ticket_settings,     /* sessions, tickets, early data */
     cotls_names_settings,      /* after the tickets: the door's keys are for all */
     last_settings,             /* what concerns connections, and the digest of it all */
+    first_settings,
+    cotls_verify_settings,
+    cotls_trust_settings,
+    cotls_crl_settings,
+    cotls_credential_settings,
+    cotls_names_settings,
+    last_settings,
 };
 
 /* What every context has. */

@@ -120,6 +120,8 @@ struct cotls_ctx {
     size_t credential_count;
     const char *groups;     /* the list that is given, or NULL; kept by UV_CTX_GROUPS */
     long max_send_fragment; /* 0: not given */
+    const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
+    size_t pins_len;
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -128,7 +130,9 @@ enum {
     UV_CTX_CREDENTIALS,
     UV_CTX_SESSION_KEY,
     UV_CTX_GROUPS,
-    UV_CTX_COUNT = UV_CTX_GROUPS
+    UV_CTX_PINS,
+    UV_CTX_LAST,
+    UV_CTX_COUNT = UV_CTX_LAST - 1
 };
 
 /* A server's early data: not asked for, being read, read to its end. */
@@ -244,6 +248,11 @@ struct cotls_conn {
     struct cotls_text early_data; /* to be sent with the hello; kept by UV_OPTIONS */
     struct cotls_buf early_kept;  /* read by accept, for read_early */
     const char *refusal;          /* why a callback of ours refused, or NULL */
+
+    const unsigned char *dane; /* TLSA records, see dane.c; NULL: none; kept by UV_OPTIONS */
+    size_t dane_len;
+    const unsigned char *dane_match; /* the one in `dane` that made the chain good, or NULL */
+    int dane_depth;                  /* of the certificate that it matched */
 };
 enum {
     UV_CONTEXT = 1,
@@ -454,6 +463,17 @@ void cotls_tickets_free(struct cotls_tickets *t);
 extern const luaL_Reg cotls_early_methods[];
 enum cotls_step cotls_early_option(struct cotls_conn *c);
 enum cotls_step cotls_early_drain(struct cotls_conn *c);
+
+/* ---- crl.c ---- */
+
+extern const struct cotls_setting cotls_crl_settings[];
+
+/* ---- dane.c ---- */
+
+extern const luaL_Reg cotls_dane_methods[];
+bool cotls_dane_start(lua_State *L, struct cotls_conn *c); /* [-0, +1] false, a reason on top */
+int cotls_dane_matched(struct cotls_conn *c, X509_STORE_CTX *store);
+bool cotls_dane_binds_name(const struct cotls_conn *c);
 
 /* ---- socket.c ---- */
 

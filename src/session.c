@@ -38,7 +38,7 @@ static bool digest_of(const unsigned char start[COTLS_DIGEST], const struct cotl
 /* The context's verification settings, and the names to verify. */
 static bool digest_verified(const struct cotls_conn *c, unsigned char digest[COTLS_DIGEST])
 {
-    const struct cotls_text texts[] = {{c->names, c->names_len}};
+    const struct cotls_text texts[] = {{c->names, c->names_len}, {(const char *)c->dane, c->dane_len}};
     return digest_of(c->ctx->scope, texts, sizeof texts / sizeof *texts, digest);
 }
 

@@ -5,6 +5,8 @@
 #include "cotls.h"
 
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +14,15 @@
 /* DNS names as in RFC 6125: no fall-back to the subject's CN, a wildcard is a whole label. */
 #define NAME_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
 
+#define MAX_DEPTH 100 /* OpenSSL's own limit, unless told otherwise */
+
 /* Is any of the connection's names the certificate's? X509_V_OK, or why not. */
 static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
 {
     X509 *leaf = X509_STORE_CTX_get0_cert(store);
     int verdict = X509_V_OK;
+    if (cotls_dane_binds_name(c))
+        return X509_V_OK;
     if (c->names_len == 0 &&
         c->active->verifies) /* it was not asked for a name: whose is the certificate to be? */
         return X509_V_ERR_HOSTNAME_MISMATCH;
@@ -32,6 +38,40 @@ static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
             return X509_V_OK;
     }
     return verdict;
+}
+
+/* The SHA-256 of a certificate's SubjectPublicKeyInfo. Without memory it is nobody's. */
+static bool key_digest(const X509 *cert, unsigned char digest[SHA256_DIGEST_LENGTH])
+{
+    unsigned char *der = NULL;
+    int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    bool ok = n > 0 && EVP_Digest(der, (size_t)n, digest, NULL, EVP_sha256(), NULL);
+    OPENSSL_free(der);
+    return ok;
+}
+
+static bool is_pinned(const struct cotls_ctx *x, const X509 *cert)
+{
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    if (!key_digest(cert, digest))
+        return false;
+    for (size_t at = 0; at < x->pins_len; at += sizeof digest)
+        if (memcmp(x->pins + at, digest, sizeof digest) == 0)
+            return true;
+    return false;
+}
+
+/* RFC 7469 section 2.6: what was sent beside the chain that was verified doesn't count. */
+static int check_pins(struct cotls_conn *c, X509_STORE_CTX *store)
+{
+    const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);
+    if (c->active->pins == NULL)
+        return X509_V_OK;
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        if (is_pinned(c->active, sk_X509_value(chain, i)))
+            return X509_V_OK;
+    c->verify_text = "no key of the verified chain is among the pins";
+    return X509_V_ERR_APPLICATION_VERIFICATION;
 }
 
 /* The subject as RFC 2253 text, from malloc, or NULL. */
@@ -57,7 +97,9 @@ static char *subject_text(const X509 *cert)
 /* What OpenSSL's verdict on the chain is followed by: X509_V_OK, or what is wrong with the peer's certificate,
  * and c->verify_text where OpenSSL's words don't say it. */
 static int (*const checks[])(struct cotls_conn *c, X509_STORE_CTX *store) = {
+    cotls_dane_matched,
     check_names,
+    check_pins,
 };
 
 /* false: the store says what is wrong */
@@ -75,14 +117,20 @@ static bool check_ours(struct cotls_conn *c, X509_STORE_CTX *store)
     return true;
 }
 
-/* The chain by OpenSSL, then what is ours. */
+/* The chain by OpenSSL, then what is ours. What either leaves in OpenSSL's error queue (a signature that is wrong,
+ * a file that is not there) would stand before the failure of the handshake and be taken for it. */
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
 {
     c->verify_text = NULL;
+    c->dane_match = NULL;
+    ERR_set_mark();
     bool ok = X509_verify_cert(store) > 0;
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
     ok = ok && check_ours(c, store);
+    ERR_pop_to_mark();
+    if (!ok)
+        c->dane_match = NULL;
     c->verify_code = X509_STORE_CTX_get_error(store);
     c->verify_depth = X509_STORE_CTX_get_error_depth(store);
     free(c->verify_subject);
@@ -129,8 +177,69 @@ static bool set_verify_client(lua_State *L, struct cotls_ctx *x)
     return cotls_refuse(L, "must be \"none\", \"optional\" or \"require\"");
 }
 
+static X509_VERIFY_PARAM *param_of(const struct cotls_ctx *x)
+{
+    return SSL_CTX_get0_param(x->ssl_ctx);
+}
+
+static bool set_crl_check(lua_State *L, struct cotls_ctx *x)
+{
+    const char *which = lua_tostring(L, -1);
+    bool chain = strcmp(which, "chain") == 0;
+    if (!chain && strcmp(which, "leaf") != 0)
+        return cotls_refuse(L, "must be \"leaf\" or \"chain\"");
+    X509_VERIFY_PARAM_set_flags(param_of(x), X509_V_FLAG_CRL_CHECK | (chain ? X509_V_FLAG_CRL_CHECK_ALL : 0));
+    return true;
+}
+
+static bool set_verify_depth(lua_State *L, struct cotls_ctx *x)
+{
+    lua_Integer depth = lua_tointeger(L, -1);
+    if (depth > MAX_DEPTH)
+        return cotls_refuse(L, "must not be more than 100");
+    X509_VERIFY_PARAM_set_depth(param_of(x), (int)depth);
+    return true;
+}
+
+static bool refuse_purpose(lua_State *L)
+{
+    lua_pushfstring(L, "unknown purpose '%s': must be", lua_tostring(L, -1));
+    for (int i = 0; i < X509_PURPOSE_get_count(); i++) {
+        const char *name = X509_PURPOSE_get0_sname(X509_PURPOSE_get0(i));
+        lua_pushfstring(L, "%s%s \"%s\"", lua_tostring(L, -1), i > 0 ? "," : "", name);
+    }
+    return false;
+}
+
+/* The short names of openssl-verification-options(1). Default: the peer's side of TLS. */
+static bool set_purpose(lua_State *L, struct cotls_ctx *x)
+{
+    int index = X509_PURPOSE_get_by_sname(lua_tostring(L, -1));
+    if (index < 0)
+        return refuse_purpose(L);
+    return X509_VERIFY_PARAM_set_purpose(param_of(x), X509_PURPOSE_get_id(X509_PURPOSE_get0(index))) ||
+           cotls_refuse(L, "is refused by OpenSSL");
+}
+
+static bool set_partial_chain(lua_State *L, struct cotls_ctx *x)
+{
+    if (lua_toboolean(L, -1))
+        X509_VERIFY_PARAM_set_flags(param_of(x), X509_V_FLAG_PARTIAL_CHAIN);
+    return true;
+}
+
+/* The face has made digests of them. */
+static bool set_pins(lua_State *L, struct cotls_ctx *x)
+{
+    x->pins = lua_tolstring(L, -1, &x->pins_len);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, UV_CTX_PINS);
+    return true;
+}
+
 const struct cotls_setting cotls_verify_settings[] = {
-    {"insecure", set_insecure},
-    {"verify_client", set_verify_client},
-    {NULL, NULL},
+    {"insecure", set_insecure},   {"verify_client", set_verify_client},
+    {"crl_check", set_crl_check}, {"verify_depth", set_verify_depth},
+    {"purpose", set_purpose},     {"partial_chain", set_partial_chain},
+    {"pins", set_pins},           {NULL, NULL},
 };

@@ -5,6 +5,7 @@
 local core = require "cotls.core"
 local file = require "cotls.file"
 local settings = require "cotls.settings"
+local verification = require "cotls.verification"
 
 local options = {}
 
@@ -43,6 +44,7 @@ local CERTIFICATE = FILE .. " or a certificate object"
 local function is_file(value) return file.is_bytes(value), FILE end
 local function is_certificate(value) return file.is(value), CERTIFICATE end
 local certificates = either(is_certificate, a_list(is_certificate))
+local files = either(is_file, a_list(is_file))
 local strings = a_list(kind("string"), "a list of strings")
 local function text_or_strings(value)
   return type(value) == "string" or strings(value), "a string or a list of strings"
@@ -114,6 +116,12 @@ local context_types = {
   ca = certificates,
   insecure = kind("boolean"),
   verify_client = kind("string"),
+  crl = files,
+  crl_check = kind("string"),
+  verify_depth = count,
+  purpose = kind("string"),
+  partial_chain = kind("boolean"),
+  pins = text_or_strings,
   min_version = kind("string", "number"),
   max_version = kind("string", "number"),
   ciphers = text_or_strings,
@@ -145,6 +153,7 @@ local context_types = {
 local connection_types = {
   server_name = kind("string"),
   verify_name = text_or_strings,
+  dane = verification.are_records,
   alpn = strings,
   timeout = seconds,
   handshake_timeout = seconds,

@@ -5,7 +5,7 @@
 local core = require "cotls.core"
 local config = require "cotls.config"
 local credentials = require "cotls.credentials"
-local file = require "cotls.file"
+local verification = require "cotls.verification"
 
 local settings = {}
 
@@ -74,44 +74,6 @@ local function side(given, out)
   return true
 end
 
--- EISDIR: the one errno that says "a directory", found by asking for it.
-local _, _, eisdir = (function()
-  local handle = io.open("/", "rb")
-  if not handle then return end
-  local data, why, number = handle:read(1)
-  handle:close()
-  return data, why, number
-end)()
-
-local function read_ca(value)
-  local ca = { files = {}, directories = {} }
-  for _, one in ipairs(file.is(value) and { value } or value) do
-    local got, reason, number = file.read(one)
-    if got then
-      ca.files[#ca.files + 1] = got
-    elseif number and number == eisdir then
-      ca.directories[#ca.directories + 1] = type(one) == "table" and one.file or one
-    else
-      return nil, reason
-    end
-  end
-  return ca
-end
-
-local function trust(given, out)
-  local reason
-  if given.ca then
-    out.ca, reason = read_ca(given.ca)
-    if not out.ca then return refused("ca", reason) end
-    out.ca.client_ca = given.role == "server" or nil
-  elseif given.role ~= "server" and not given.insecure then
-    out.ca = { files = {}, directories = {}, system = true }
-  elseif given.verify_client and given.verify_client ~= "none" then
-    return refused("verify_client", "needs ca: whom a client's certificate must come from")
-  end
-  return true
-end
-
 local SERVERS_ONLY = { "session_cache", "session_timeout", "tickets", "ticket_keys", "max_early_data", "anti_replay" }
 local CLIENTS_ONLY = { "resume", "session_key" }
 
@@ -146,8 +108,8 @@ end
 -- What tells sessions of one context from those of another, in every process alike: all that is said about
 -- verification. Each is the name of a setting.
 local SCOPE = {
-  "role", "insecure", "verify_client", "ca", "security_level", "signature_algorithms", "client_signature_algorithms",
-  "conf",
+  "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
+  "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
 }
 
 -- A value as text that no other value has; of files only the contents count.
@@ -196,7 +158,8 @@ end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
-  side, config.read, credentials.read, trust, server_names, sessions, alpn, limits, session_scope,
+  side, config.read, credentials.read, verification.trust, verification.demands, server_names, sessions, alpn, limits,
+  session_scope,
 }
 
 local function all(steps, given, ...)
@@ -265,7 +228,7 @@ local function session(given, out, role)
   return true
 end
 
-local CONNECTION = { limits, names, transport, alpn, session }
+local CONNECTION = { limits, names, transport, alpn, session, verification.dane }
 
 --- The settings of checked connection options.
 -- @param role "client" or "server"

@@ -156,6 +156,20 @@ function tls.is_error(value) end
 ---@field insecure? boolean A client that verifies nothing. Default: false.
 ---@field verify_client? "none"|"optional"|"require" Does a server ask clients for a certificate, and must there be one?
 ---  One that is given must be good. Default: none. See SSL_CTX_set_verify(3).
+---@field crl? cotls.File|cotls.File[] Certificate revocation lists (RFC 5280 section 5), PEM or DER, also several in a
+---  file. The peer's certificate must be covered by one that is valid now. Files are read once: a new list needs a new
+---  context.
+---@field crl_check? "leaf"|"chain" The peer's certificate alone, or every one of its chain up to the root? Default with
+---  `crl`: leaf. Without `crl` it needs a directory in `ca`, where the CRLs lie by hash (`.r0`, openssl-rehash(1)) and
+---  are looked up at each verification.
+---@field verify_depth? integer How many CAs there may be between the peer's certificate and the trusted one, at most
+---  100, which is the default. See X509_VERIFY_PARAM_set_depth(3).
+---@field purpose? "sslserver"|"sslclient"|"any"|string What the peer's certificate must be for, by OpenSSL's short
+---  names. Default: clients want sslserver, servers sslclient. See openssl-verification-options(1).
+---@field partial_chain? boolean May a chain end at any certificate of `ca`, not only at one that signs itself?
+---  Default: false. With `crl_check = "chain"` that one needs a CRL too. See X509_V_FLAG_PARTIAL_CHAIN.
+---@field pins? string|string[] One key of the verified chain must be among these: `"sha256/"` and the base64 of its
+---  SubjectPublicKeyInfo's SHA-256, as `X509:spki_pin` gives it. RFC 7469 section 2.4.
 ---@field min_version? cotls.Version|number The least version. Default: 1.2.
 ---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
 ---@field ciphers? string|string[] For TLS 1.2 and older, the preferred first: a list as of ciphers(1), in which unknown
@@ -228,6 +242,9 @@ function tls.is_error(value) end
 ---  IP address is checked but not sent. A client that verifies needs this or `verify_name`.
 ---@field verify_name? string|string[] Clients: the name, or any of the names, to be checked instead. RFC 6125; the
 ---  subject's CN doesn't count.
+---@field dane? cotls.Tlsa[] Clients: the server's TLSA records (RFC 7671), from a DNS answer that DNSSEC has proven.
+---  One must match. Usages 0 and 1 also need a chain to `ca`; 2 and 3 don't, and with 3 (DANE-EE) names, dates and CRLs
+---  of the certificate don't count. Records that can't be used are skipped; without any left the option is refused.
 ---@field alpn? string[] As the context's.
 ---@field timeout? number|false As the context's.
 ---@field handshake_timeout? number|false As the context's.
@@ -586,6 +603,11 @@ function Connection:peer_certificate() end
 ---@return cotls.Verify result
 function Connection:verify_result() end
 
+---The TLSA record of the option `dane` by which the peer was accepted. `nil` without `dane`, before the verdict, and
+---where a session was resumed. See SSL_get0_dane_tlsa(3).
+---@return cotls.DaneResult? result
+function Connection:dane_result() end
+
 ---Counts of the connection so far.
 ---@return cotls.Stats stats
 function Connection:stats() end
@@ -596,10 +618,22 @@ function Connection:stats() end
 ---@field bytes_out integer Bytes sent, as they were on the wire.
 ---@field handshake_seconds? number How long the handshake took, once it is done.
 
+---A TLSA record, RFC 6698 section 2.1, RFC 7671.
+---@class cotls.Tlsa
+---@field usage integer 0 PKIX-TA, 1 PKIX-EE, 2 DANE-TA, 3 DANE-EE.
+---@field selector integer 0: the certificate, 1: its SubjectPublicKeyInfo.
+---@field matching_type integer 0: `data` is that itself, 1: its SHA-256, 2: its SHA-512.
+---@field data string Bytes, not hexadecimal.
+
+---Of `Connection:dane_result`: the record, and what it matched.
+---@class cotls.DaneResult : cotls.Tlsa
+---@field depth integer Where in the chain; 0: the peer's own certificate. Of a CA's bare key (2 1 0): the certificate
+---  that it has signed.
+
 ---Of `Connection:verify_result` and of errors.
 ---@class cotls.Verify
 ---@field code integer OpenSSL's `X509_V_ERR_…`; 0: good. See X509_STORE_CTX_get_error(3).
----@field text string The same in words.
+---@field text string The same in words, ours where OpenSSL's say nothing (`pins`).
 ---@field depth? integer Where in the chain it failed; 0: the peer's own certificate.
 ---@field subject? string Whose certificate failed, as RFC 2253 text.
 
