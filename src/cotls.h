@@ -122,6 +122,7 @@ struct cotls_ctx {
     long max_send_fragment; /* 0: not given */
     const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
     size_t pins_len;
+    bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -315,6 +316,7 @@ struct cotls_password {
     size_t size;
     bool asked; /* it was wanted */
 };
+int cotls_hook_status(SSL *ssl, void *arg);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -421,6 +423,15 @@ extern const struct cotls_setting cotls_trust_settings[];
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
 void cotls_verify_nobody(struct cotls_ctx *x);
+void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert);
+
+/* ---- ocsp.c ---- */
+
+extern const struct cotls_setting cotls_ocsp_settings[];
+int cotls_set_ocsp_response(lua_State *L);
+bool cotls_ocsp_check(struct cotls_conn *c);
+int cotls_ocsp_give(struct cotls_conn *c);
+const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, size_t size);
 
 /* ---- names.c ---- */
 

@@ -71,6 +71,15 @@ int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)
                                                                       : SSL_TLSEXT_ERR_NOACK;
 }
 
+/* SSL_CTX_set_tlsext_status_cb(3): a server gives its staple, a client judges what it was given. */
+int cotls_hook_status(SSL *ssl, void *arg)
+{
+    (void)arg;
+    if (SSL_is_server(ssl))
+        return cotls_ocsp_give(SSL_get_app_data(ssl));
+    return cotls_ocsp_check(SSL_get_app_data(ssl));
+}
+
 /* pem_password_cb(3): never asks at the terminal; without a password it fails. */
 int cotls_hook_password(char *buf, int size, int rwflag, void *password)
 {

@@ -149,7 +149,9 @@ function tls.is_error(value) end
 ---  instead of `key`. Without `certificate` the certificate that belongs to the key, and its chain, are there, too.
 ---@field credentials? cotls.Credential[] Several certificates, of different types of keys: of a handshake each gets the
 ---  one that the peer can verify. Instead of the options above. A client has the first for TLS 1.2.
----@field ocsp_response? cotls.File Servers: the OCSP response to the certificate, in DER, that is stapled to it.
+---@field ocsp_response? cotls.File Servers: the OCSP response in DER that is stapled to the certificate for clients
+---  that ask (RFC 6066 section 8). It must be about this certificate; whether it still holds is not looked at: keep it
+---  fresh by `Context:set_ocsp_response`.
 ---@field ca? cotls.CertificateFile|cotls.CertificateFile[] Whom to trust: files, or directories by hash (see
 ---  openssl-rehash(1)). Default for clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that
 ---  verify need it.
@@ -170,6 +172,11 @@ function tls.is_error(value) end
 ---  Default: false. With `crl_check = "chain"` that one needs a CRL too. See X509_V_FLAG_PARTIAL_CHAIN.
 ---@field pins? string|string[] One key of the verified chain must be among these: `"sha256/"` and the base64 of its
 ---  SubjectPublicKeyInfo's SHA-256, as `X509:spki_pin` gives it. RFC 7469 section 2.4.
+---@field ocsp? "request"|"require" Clients: ask for an OCSP response to the server's certificate (RFC 6066 section 8).
+---  One that is given must be good: fresh, signed by the certificate's issuer or a delegate of it (RFC 6960), and
+---  saying so; else the handshake fails with `"verify"`. `"require"` refuses a server that gives none, `"request"` only
+---  one whose certificate demands it (RFC 7633). A response that names no end holds a day. Also asks for SCTs
+---  (RFC 6962), which are reported only. Default: nothing is asked, so that nothing is demanded either.
 ---@field min_version? cotls.Version|number The least version. Default: 1.2.
 ---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
 ---@field ciphers? string|string[] For TLS 1.2 and older, the preferred first: a list as of ciphers(1), in which unknown
@@ -315,6 +322,13 @@ local Context = {}
 ---@return cotls.Connection? conn
 ---@return cotls.Error? err `"config"`: the transport or an option is refused.
 function Context:wrap(transport, options) end
+
+---Staples another OCSP response, for handshakes to come: to that certificate of a server's context which it is about.
+---If it is refused, the old one stays. See `ocsp_response`, RFC 6960.
+---@param response cotls.File In DER.
+---@return cotls.Context? context Itself.
+---@return cotls.Error? err `"config"`: it can't be parsed, has no answer, or is about another certificate.
+function Context:set_ocsp_response(response) end
 
 -- ---- certificates ----
 
