@@ -254,6 +254,10 @@ struct cotls_conn {
     size_t dane_len;
     const unsigned char *dane_match; /* the one in `dane` that made the chain good, or NULL */
     int dane_depth;                  /* of the certificate that it matched */
+
+    bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
+    bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
+    struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -338,11 +342,41 @@ void cotls_connection_open(lua_State *L);
 
 extern const luaL_Reg cotls_transfer_methods[];
 
+/* ---- facts.c: what is known of a connection, open or closed ---- */
+
+enum cotls_fact { FACT_ALPN, FACT_SERVER_NAME, FACT_GROUP, FACT_STAPLE, FACT_SCTS, FACT_COUNT };
+
+struct cotls_facts {
+    const char *version;                    /* NULL: nothing is agreed on yet */
+    const char *signature, *peer_signature; /* schemes of this handshake, or NULL */
+    const SSL_CIPHER *cipher;
+    SSL_SESSION *session;
+    X509 *peer;
+    struct stack_st_X509 *peer_chain; /* as OpenSSL has it: on servers without the peer's own */
+    struct stack_st_X509 *verified;
+    X509 *own;  /* this side's; on a server that has resumed a session the only one it has */
+    bool shown; /* own was shown in this handshake */
+    bool is_13, resumed, extms;
+    struct cotls_text text[FACT_COUNT]; /* FACT_SCTS: packed, once recorded */
+    unsigned char client_random[SSL3_RANDOM_SIZE], server_random[SSL3_RANDOM_SIZE];
+    unsigned char finished[EVP_MAX_MD_SIZE], peer_finished[EVP_MAX_MD_SIZE];
+    size_t finished_len, peer_finished_len;
+};
+
+void cotls_facts(const struct cotls_conn *c, struct cotls_facts *f);
+void cotls_record_keep(struct cotls_conn *c);
+void cotls_record_free(struct cotls_conn *c);
+
 /* ---- info.c: the getters ---- */
 
 extern const luaL_Reg cotls_info_methods[];
-void cotls_record_keep(struct cotls_conn *c);
-void cotls_record_free(struct cotls_conn *c);
+void cotls_push_text(lua_State *L, const struct cotls_text *b); /* [-0, +1] a string, nil for none */
+
+/* ---- certificates.c, keying.c: more getters ---- */
+
+extern const luaL_Reg cotls_certificates_methods[], cotls_keying_methods[];
+void cotls_keep_refused(struct cotls_conn *c, X509_STORE_CTX *store);
+size_t cotls_pack_scts(SSL *ssl, unsigned char *out); /* the room that they take */
 
 /* ---- context.c ---- */
 

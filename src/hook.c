@@ -13,10 +13,23 @@ int cotls_hook_verify(X509_STORE_CTX *store, void *arg)
     return cotls_verify_chain(SSL_get_app_data(ssl), store);
 }
 
-/* SSL_CTX_set_info_callback(3): the alerts that went by. */
+/* A ClientHello behind a ServerHello of the same handshake: that was a HelloRetryRequest. */
+static void note_hello(struct cotls_conn *c, OSSL_HANDSHAKE_STATE state)
+{
+    if (state == TLS_ST_CR_SRVR_HELLO || state == TLS_ST_SW_SRVR_HELLO)
+        c->hello_seen = true;
+    else if (c->hello_seen && (state == TLS_ST_CW_CLNT_HELLO || state == TLS_ST_SR_CLNT_HELLO))
+        c->hello_retry = true;
+}
+
+/* SSL_CTX_set_info_callback(3): the states and the alerts that go by. */
 void cotls_hook_info(const SSL *ssl, int where, int ret)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
+    if (c != NULL && (where & SSL_CB_HANDSHAKE_START) != 0)
+        c->hello_seen = c->hello_retry = false;
+    if (c != NULL && (where & SSL_CB_LOOP) != 0)
+        note_hello(c, SSL_get_state(ssl));
     if ((where & SSL_CB_ALERT) == 0 || c == NULL || (ret >> 8) != SSL3_AL_FATAL)
         return;
     c->alert = ret & 255;

@@ -135,6 +135,8 @@ bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
     c->verify_depth = X509_STORE_CTX_get_error_depth(store);
     free(c->verify_subject);
     c->verify_subject = ok ? NULL : subject_text(X509_STORE_CTX_get_current_cert(store));
+    if (!ok)
+        cotls_keep_refused(c, store);
     return ok;
 }
 
