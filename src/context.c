@@ -168,18 +168,12 @@ static const struct cotls_setting *const settings[] = {
     cotls_config_settings,     /* ciphers, groups, the security level; certificates are judged by it */
     cotls_verify_settings,     /* whether and how the peer is verified */
     cotls_trust_settings,      /* trusted CAs */
+    cotls_crl_settings,        /* what they have revoked */
     cotls_ocsp_settings,       /* what a client wants stapled */
     cotls_credential_settings, /* certificates and keys */
     cotls_ticket_settings,     /* sessions, tickets, early data */
     cotls_names_settings,      /* after the tickets: the door's keys are for all */
     last_settings,             /* what concerns connections, and the digest of it all */
-    first_settings,
-    cotls_verify_settings,
-    cotls_trust_settings,
-    cotls_crl_settings,
-    cotls_credential_settings,
-    cotls_names_settings,
-    last_settings,
 };
 
 /* What every context has. */
