@@ -367,6 +367,13 @@ describe("a timeout", function()
     assert.is_nil(deadline)
     server:close()
   end)
+
+  it("handshake_timeout of the past is no timeout of what never waits", function()
+    local client = handshaken(nil, { handshake_timeout = SHORT })
+    client:settimeout(0)
+    wait_past(tls.now() + SHORT)
+    assert.equal("want_read", code_of(client:read()))
+  end)
 end)
 
 describe("cancellation", function()

@@ -14,6 +14,9 @@
 
 /* One record, RFC 8446 section 5.2, and a little: what one recv asks for. */
 #define RECEIVE (17 * 1024)
+/* So often may one call of OpenSSL's receive: it goes on as long as a peer sends what is no data (key updates,
+ * session tickets), and has one record, or one flight, to find. */
+#define RECEIVES 4
 /* More output than this from one call is a peer's doing: OpenSSL is told to wait. */
 #define OUTPUT_LIMIT (1024 * 1024)
 
@@ -93,6 +96,11 @@ static int fd_read(BIO *bio, char *data, size_t n, size_t *got)
     }
     if (cotls_buf_length(&c->cipher) == 0) {
         int r = 0;
+        if (!c->drained && c->receives++ >= RECEIVES) {
+            c->tired = true;
+            BIO_set_retry_read(bio);
+            return 0;
+        }
         if (c->drained || (r = receive(c)) <= 0) {
             if (c->drained || (r < 0 && (c->sys_errno == EAGAIN || c->sys_errno == EWOULDBLOCK)))
                 BIO_set_retry_read(bio);

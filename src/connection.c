@@ -534,11 +534,10 @@ void cotls_connection_open(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
     lua_getfield(L, -1, "__index");
     luaL_setfuncs(L, cotls_transfer_methods, 0);
+    luaL_setfuncs(L, cotls_renewal_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);
     luaL_setfuncs(L, cotls_session_methods, 0);
     luaL_setfuncs(L, cotls_early_methods, 0);
     luaL_setfuncs(L, cotls_dane_methods, 0);
-    luaL_setfuncs(L, cotls_certificates_methods, 0);
-    luaL_setfuncs(L, cotls_keying_methods, 0);
     lua_pop(L, 2);
 }

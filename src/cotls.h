@@ -62,7 +62,8 @@ static inline const unsigned char *cotls_buf_bytes(const struct cotls_buf *b)
 
 /* ---- core.c: what one Lua state shares ---- */
 
-#define COTLS_RECORD 16384 /* the longest plaintext of one record, RFC 8446 section 5.1 */
+#define COTLS_KEPT (64 * 1024) /* what an operation that does not read keeps for later reads */
+#define COTLS_RECORD 16384     /* the longest plaintext of one record, RFC 8446 section 5.1 */
 
 struct cotls_state {
     struct cotls_scratch cipher; /* received, not yet decrypted */
@@ -118,11 +119,11 @@ struct cotls_ctx {
     struct cotls_text session_key;     /* in the place of the peer's address; kept by UV_CTX_SESSION_KEY */
     struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
     size_t credential_count;
+    bool trusts;            /* it has CAs of its own */
     const char *groups;     /* the list that is given, or NULL; kept by UV_CTX_GROUPS */
     long max_send_fragment; /* 0: not given */
     const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
     size_t pins_len;
-    bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -152,7 +153,8 @@ enum cotls_step {
     STEP_END,  /* the peer's close_notify */
     STEP_SHUT, /* this side's close_notify is sent: no more writing */
     STEP_FAIL, /* c->ssl_error, c->sys_errno and OpenSSL's queue tell why */
-    STEP_LIMIT
+    STEP_LIMIT,
+    STEP_REFUSED /* c->refusal tells why; nothing has happened */
 };
 
 struct cotls_conn;
@@ -184,6 +186,7 @@ struct cotls_slot {
     size_t written;
     unsigned records; /* since the last wait */
     bool turn;        /* it waits only to let others have theirs */
+    bool waited;      /* settle: readers have been woken too */
     bool raise;       /* an iterator: errors are raised */
     bool leftover;    /* the connection had failed before this operation began */
 };
@@ -209,6 +212,8 @@ struct cotls_conn {
     bool drained;             /* the last recv was short: the next answers "empty" unasked */
     bool hold;                /* output is gathered; the driver sends it */
     bool scheduled;           /* its options name a scheduler */
+    bool tired;               /* one call of OpenSSL's has received enough */
+    unsigned receives;        /* of that call */
     uint64_t bytes_in, bytes_out;
     double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
@@ -216,10 +221,11 @@ struct cotls_conn {
 
     /* the handshake and the end */
     enum cotls_side side;
-    bool begun;     /* a handshake byte may have been made */
-    bool send_lost; /* sending had failed before the handshake's last step */
-    bool owns;      /* close the transport with the connection */
-    bool owns_fd;   /* the transport is the descriptor itself */
+    bool begun;         /* a handshake byte may have been made */
+    bool renegotiating; /* this side has begun it; handshake_deadline holds again */
+    bool send_lost;     /* sending had failed before the handshake's last step */
+    bool owns;          /* close the transport with the connection */
+    bool owns_fd;       /* the transport is the descriptor itself */
     bool alert_sent;
     int alert; /* the last fatal alert, or -1 */
     double handshake_timeout, handshake_start, handshake_deadline, handshake_seconds;
@@ -248,16 +254,12 @@ struct cotls_conn {
     size_t early_written;
     struct cotls_text early_data; /* to be sent with the hello; kept by UV_OPTIONS */
     struct cotls_buf early_kept;  /* read by accept, for read_early */
-    const char *refusal;          /* why a callback of ours refused, or NULL */
+    const char *refusal;          /* why a callback or a step of ours refused, or NULL */
 
     const unsigned char *dane; /* TLSA records, see dane.c; NULL: none; kept by UV_OPTIONS */
     size_t dane_len;
     const unsigned char *dane_match; /* the one in `dane` that made the chain good, or NULL */
     int dane_depth;                  /* of the certificate that it matched */
-
-    bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
-    bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
-    struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -320,7 +322,6 @@ struct cotls_password {
     size_t size;
     bool asked; /* it was wanted */
 };
-int cotls_hook_status(SSL *ssl, void *arg);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -341,42 +342,13 @@ void cotls_connection_open(lua_State *L);
 /* ---- transfer.c: read, write and shutdown ---- */
 
 extern const luaL_Reg cotls_transfer_methods[];
-
-/* ---- facts.c: what is known of a connection, open or closed ---- */
-
-enum cotls_fact { FACT_ALPN, FACT_SERVER_NAME, FACT_GROUP, FACT_STAPLE, FACT_SCTS, FACT_COUNT };
-
-struct cotls_facts {
-    const char *version;                    /* NULL: nothing is agreed on yet */
-    const char *signature, *peer_signature; /* schemes of this handshake, or NULL */
-    const SSL_CIPHER *cipher;
-    SSL_SESSION *session;
-    X509 *peer;
-    struct stack_st_X509 *peer_chain; /* as OpenSSL has it: on servers without the peer's own */
-    struct stack_st_X509 *verified;
-    X509 *own;  /* this side's; on a server that has resumed a session the only one it has */
-    bool shown; /* own was shown in this handshake */
-    bool is_13, resumed, extms;
-    struct cotls_text text[FACT_COUNT]; /* FACT_SCTS: packed, once recorded */
-    unsigned char client_random[SSL3_RANDOM_SIZE], server_random[SSL3_RANDOM_SIZE];
-    unsigned char finished[EVP_MAX_MD_SIZE], peer_finished[EVP_MAX_MD_SIZE];
-    size_t finished_len, peer_finished_len;
-};
-
-void cotls_facts(const struct cotls_conn *c, struct cotls_facts *f);
-void cotls_record_keep(struct cotls_conn *c);
-void cotls_record_free(struct cotls_conn *c);
+enum cotls_step cotls_fill(struct cotls_conn *c); /* one SSL_read into c->plain */
 
 /* ---- info.c: the getters ---- */
 
 extern const luaL_Reg cotls_info_methods[];
-void cotls_push_text(lua_State *L, const struct cotls_text *b); /* [-0, +1] a string, nil for none */
-
-/* ---- certificates.c, keying.c: more getters ---- */
-
-extern const luaL_Reg cotls_certificates_methods[], cotls_keying_methods[];
-void cotls_keep_refused(struct cotls_conn *c, X509_STORE_CTX *store);
-size_t cotls_pack_scts(SSL *ssl, unsigned char *out); /* the room that they take */
+void cotls_record_keep(struct cotls_conn *c);
+void cotls_record_free(struct cotls_conn *c);
 
 /* ---- context.c ---- */
 
@@ -457,15 +429,12 @@ extern const struct cotls_setting cotls_trust_settings[];
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
 void cotls_verify_nobody(struct cotls_ctx *x);
-void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert);
 
-/* ---- ocsp.c ---- */
+/* ---- renewal.c: after the handshake ---- */
 
-extern const struct cotls_setting cotls_ocsp_settings[];
-int cotls_set_ocsp_response(lua_State *L);
-bool cotls_ocsp_check(struct cotls_conn *c);
-int cotls_ocsp_give(struct cotls_conn *c);
-const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, size_t size);
+extern const luaL_Reg cotls_renewal_methods[];
+extern const struct cotls_setting cotls_renewal_settings[];
+enum cotls_step cotls_settle(struct cotls_conn *c, struct cotls_slot *s);
 
 /* ---- names.c ---- */
 

@@ -17,12 +17,13 @@
 /* The outcome of the SSL_* call that returned ret. Nothing may come between the two. */
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret)
 {
+    c->receives = 0;
     if (ret > 0)
         return STEP_DONE;
     c->ssl_error = SSL_get_error(c->ssl, ret);
     switch (c->ssl_error) {
     case SSL_ERROR_WANT_READ:
-        return STEP_WANT_READ;
+        return c->tired ? STEP_TURN : STEP_WANT_READ;
     case SSL_ERROR_WANT_WRITE:
         return STEP_WANT_WRITE;
     case SSL_ERROR_ZERO_RETURN:
@@ -339,6 +340,8 @@ static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
         lua_getiuservalue(L, 1, UV_ERROR);
     else
         cotls_error_conn(L, c, name_of(s), step);
+    if (step == STEP_REFUSED || step == STEP_LIMIT)
+        return give_up(L, c, s);
     if (s->op->handshake) {
         cotls_conn_close(L, 1, false);
     } else if (step == STEP_FAIL && !only_sending(c, s)) {
@@ -349,9 +352,15 @@ static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
     return give_up(L, c, s);
 }
 
+/* Is it a handshake that handshake_timeout bounds, the first or a renegotiation? */
+static bool shaking(const struct cotls_conn *c, const struct cotls_slot *s)
+{
+    return s->op->handshake && (!c->established || c->renegotiating);
+}
+
 static int fail_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    bool whole = s->op->handshake && !c->established && cotls_now() >= c->handshake_deadline;
+    bool whole = shaking(c, s) && cotls_now() >= c->handshake_deadline;
     cotls_error_plain(L, "timeout", name_of(s),
                       whole ? "the handshake took longer than handshake_timeout" : "timed out");
     if (whole)
@@ -375,7 +384,7 @@ static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->deadline == 0)
         s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
-    if (s->op->handshake && !c->established && c->handshake_deadline < s->deadline)
+    if (shaking(c, s) && c->handshake_deadline < s->deadline)
         return c->handshake_deadline;
     return s->deadline;
 }
@@ -431,7 +440,8 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
     c->drained = false;
     if (s->timeout == 0 && drained) /* "empty" was a guess: nothing may be there before it is said so */
         return true;
-    if (deadline < HUGE_VAL && now >= deadline && (s->timeout != 0 || now >= c->handshake_deadline)) {
+    if (deadline < HUGE_VAL && now >= deadline &&
+        (s->timeout != 0 || (shaking(c, s) && now >= c->handshake_deadline))) {
         *results = fail_timeout(L, c, s);
         return false;
     }
@@ -456,8 +466,12 @@ static bool has_others(lua_State *L, const struct cotls_conn *c)
 static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
     double now = cotls_now();
+    bool tired = c->tired;
+    c->tired = false;
+    if (s->timeout == 0 && tired) /* what there is may never end */
+        *results = fail(L, c, s, "want_read", "would wait, and the timeout is 0");
     if (s->timeout == 0)
-        return true;
+        return !tired;
     if (now >= deadline_of(c, s)) {
         *results = fail_timeout(L, c, s);
         return false;

@@ -179,8 +179,7 @@ static const char *failure_code(const struct cotls_conn *c)
     bool of_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
     if ((c->alert >= 0 && !c->alert_sent) || (of_ssl && ERR_GET_REASON(code) >= SSL_AD_REASON_OFFSET))
         return "alert";
-    if (of_ssl && (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED ||
-                   ERR_GET_REASON(code) == SSL_R_INVALID_STATUS_RESPONSE))
+    if (of_ssl && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         return "verify";
     if (truncated(c)) /* a handshake whose sending failed went on to look for an alert */
         return c->send_lost && !c->established ? "system" : "truncated";
@@ -232,6 +231,10 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
         push_new(L, "closed", operation, "close_notify has been sent: nothing can be written any more");
     } else if (step == STEP_LIMIT) {
         push_new(L, "limit", operation, "too much data");
+    } else if (step == STEP_REFUSED) {
+        push_new(L, "tls", operation, c->refusal);
+        c->refusal = NULL;
+        cotls_clear_errors();
     } else {
         const char *code = failure_code(c), *reason = ERR_reason_error_string(ERR_peek_error());
         if (c->refusal != NULL)

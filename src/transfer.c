@@ -9,7 +9,6 @@
 #include <openssl/err.h>
 #include <string.h>
 
-#define SHUTDOWN_LIMIT (64 * 1024)
 #define NUMERAL_MAX 200 /* the longest numeral, as in liolib */
 
 /* Records that one operation moves before others have their turn: 1 MiB. */
@@ -29,8 +28,7 @@ static enum cotls_step want_read(struct cotls_conn *c)
     return blocked && SSL_in_init(c->ssl) ? STEP_WANT_WRITE : STEP_WANT_READ;
 }
 
-/* One SSL_read into c->plain. */
-static enum cotls_step fill(struct cotls_conn *c)
+enum cotls_step cotls_fill(struct cotls_conn *c)
 {
     if (c->ended)
         return STEP_END;
@@ -68,7 +66,7 @@ static enum cotls_step recv_step(lua_State *L, struct cotls_conn *c, struct cotl
     (void)s;
     if (cotls_buf_length(&c->plain) > 0)
         return STEP_DONE;
-    enum cotls_step step = fill(c);
+    enum cotls_step step = cotls_fill(c);
     return step == STEP_END ? STEP_DONE : step;
 }
 
@@ -253,7 +251,7 @@ static enum cotls_step read_step(lua_State *L, struct cotls_conn *c, struct cotl
         enum cotls_step step = apply_formats(L, c, s);
         if (step != STEP_WANT_READ)
             return step;
-        step = fill(c);
+        step = cotls_fill(c);
         if (step == STEP_DONE && turn_is_over(s))
             return STEP_TURN;
         if (step != STEP_DONE && step != STEP_END)
@@ -306,6 +304,8 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
     for (;;) {
         const void *data;
         enum cotls_step step = cotls_flush_step(c);
+        if (step == STEP_DONE)
+            step = cotls_settle(c, s);
         if (step != STEP_DONE)
             return step;
         if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0)
@@ -358,7 +358,8 @@ static enum cotls_step shutdown_write_step(lua_State *L, struct cotls_conn *c, s
 {
     enum cotls_step step = cotls_flush_step(c);
     (void)L;
-    (void)s;
+    if (step == STEP_DONE)
+        step = cotls_settle(c, s);
     return step == STEP_DONE ? send_shutdown(c) : step;
 }
 
@@ -369,7 +370,7 @@ static enum cotls_step shutdown_step(lua_State *L, struct cotls_conn *c, struct 
     if (step != STEP_DONE)
         return step;
     do
-        step = cotls_buf_length(&c->plain) > SHUTDOWN_LIMIT ? STEP_LIMIT : fill(c);
+        step = cotls_buf_length(&c->plain) > COTLS_KEPT ? STEP_LIMIT : cotls_fill(c);
     while (step == STEP_DONE);
     return step == STEP_END ? STEP_DONE : step;
 }

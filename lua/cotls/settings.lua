@@ -69,9 +69,15 @@ local function side(given, out)
   out.role = given.role
   out.insecure = given.insecure or false
   out.verify_client = given.verify_client
-  out.ocsp = given.ocsp
   out.min_version = given.min_version and tostring(given.min_version)
   out.max_version = given.max_version and tostring(given.max_version)
+  return true
+end
+
+local function renewal(given, out)
+  out.renegotiation = given.renegotiation
+  out.post_handshake_auth = given.post_handshake_auth
+  out.trusts = given.ca ~= nil
   return true
 end
 
@@ -110,7 +116,7 @@ end
 -- verification. Each is the name of a setting.
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
-  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
+  "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
 }
 
 -- A value as text that no other value has; of files only the contents count.
@@ -159,8 +165,8 @@ end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
-  side, config.read, credentials.read, verification.trust, verification.demands, server_names, sessions, alpn, limits,
-  session_scope,
+  side, config.read, credentials.read, verification.trust, verification.demands, server_names, sessions, renewal, alpn,
+  limits, session_scope,
 }
 
 local function all(steps, given, ...)
