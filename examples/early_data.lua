@@ -14,11 +14,11 @@ end
 
 local function serve(accepted)
   local conn <close> = accepted
-  local request, err, early = nil, nil, {}
-  repeat
-    request, err = conn:read_early() -- never given out by read
+  local early, request, err = {}, conn:read_early() -- never given out by read
+  while request do
     early[#early + 1] = request
-  until not request
+    request, err = conn:read_early()
+  end
   if err or not conn:accept() then return end
   for line in table.concat(early):gmatch("(.-)\n") do conn:write(answer(line, true), "\n") end
   for line in conn:lines() do conn:write(answer(line), "\n") end
@@ -36,7 +36,8 @@ luv.run(function()
 
   local function ask(request)
     local line = request .. "\n"
-    local conn = assert(tls.connect("localhost", listener:port(), { context = client, early_data = line, timeout = 10 }))
+    local options = { context = client, early_data = line, timeout = 10 }
+    local conn = assert(tls.connect("localhost", listener:port(), options))
     local status = conn:early_data_status()
     if status ~= "accepted" then assert(conn:write(line)) end
     local reply = assert(conn:read())

@@ -21,7 +21,7 @@ end
 
 local function client(conn)
   assert(conn:connect()) -- set_connect_state and do_handshake in one
-  tell("client", "done:", conn:version(), conn:cipher())
+  tell("client", "done:", conn:version(), (conn:cipher()))
   assert(conn:write("hello\n"))
   tell("client", "heard:", assert(conn:read("l")))
   assert(conn:shutdown()) -- both ways
@@ -30,7 +30,7 @@ end
 local function server(conn)
   conn:set_accept_state() -- SSL_set_accept_state(3): the side, no byte is sent yet
   assert(conn:do_handshake()) -- SSL_do_handshake(3): one call, however often it waits
-  tell("server", "done:", conn:version(), conn:cipher())
+  tell("server", "done:", conn:version(), (conn:cipher()))
   for line in conn:lines() do
     tell("server", "heard:", line)
     assert(conn:write(line:upper(), "\n"))

@@ -668,7 +668,7 @@ describe("conf", function()
       "ChainCAPath", "ChainCAStore", "RequestCAFile", "RequestCAPath", "RequestCAStore", "ClientCAFile",
       "ClientCAPath", "ClientCAStore", "certificate" } do
       refused(with(SERVER, { conf = { { name, RSA_FILE } } }),
-        ("conf: %s = %s: use the options certificate, key and ca"):format(name, RSA_FILE))
+        ("conf: %s = %s: use the options certificate, key, ca and those of verification"):format(name, RSA_FILE))
     end
   end)
 
@@ -678,6 +678,45 @@ describe("conf", function()
     refused({ conf = { { "Options", "Bugs,-AntiReplay" } } }, "use the option anti_replay")
     refused({ conf = { { "Options", "KTLS" } } }, "not the kernel")
     assert(tls.context { conf = { { "Options", "NoRenegotiation,AntiReplay,Bugs" } } })
+  end)
+end)
+
+-- ---- the context that a server name chooses ----
+
+describe("under a server name", function()
+  local function front(options, behind)
+    return with(options, { names = { localhost = helper.server_context(behind) } })
+  end
+
+  it("the ciphers and suites of its context count", function()
+    local a, b = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
+    assert.equal(a, agreed(ONLY_12, front({ ciphers = b }, { ciphers = a })))
+    assert.equal(a, agreed(ONLY_12, front({}, { ciphers = a })))
+    assert.equal(SUITES[3], agreed(nil, front({ ciphersuites = SUITES[2] }, { ciphersuites = SUITES[3] })))
+    no_overlap(with(ONLY_12, { ciphers = b }), front({ ciphers = b }, { ciphers = a }), "no shared cipher")
+    no_overlap({ ciphersuites = SUITES[2] }, front({ ciphersuites = SUITES[2] }, { ciphersuites = SUITES[3] }),
+      "no shared cipher")
+  end)
+
+  it("whose order counts is its context's to say", function()
+    local a, b = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
+    local client = with(ONLY_12, { ciphers = a .. ":" .. b })
+    local own, theirs = { ciphers = { b, a } }, { ciphers = { b, a }, options = { "-CIPHER_SERVER_PREFERENCE" } }
+    assert.equal(b, agreed(client, front(theirs, own)))
+    assert.equal(a, agreed(client, front(own, theirs)))
+  end)
+
+  it("its context signs with its own algorithms, and judges clients by its own level", function()
+    local own = { certificate = RSA.certificate, key = RSA.key, signature_algorithms = "rsa_pss_rsae_sha512" }
+    local got = s_client(front({ signature_algorithms = "ECDSA+SHA256" }, own))
+    assert.matches("Peer signing digest: SHA512\n", got.out)
+    local high = { verify_client = "require", ca = CA, security_level = 3 }
+    local low = with(high, { security_level = 2 })
+    local client = { certificate = RSA.certificate, key = RSA.key } -- 2048 bits
+    agreed(client, front(high, low))
+    got = meet(client, front(low, high))
+    assert.equal("verify", got.server_err.code)
+    assert.equal(66, got.server_err.verify.code)
   end)
 end)
 

@@ -551,7 +551,7 @@ describe("README.md", function()
     for _ = 1, 3 do
       local status, out, err = helper.run(program("client.lua", CLIENT), nil, { cwd = folder })
       assert.equal(0, status, err)
-      assert.truthy(out:find("^TLSv1%.3\t[%w_]+\nyou said hello\nyou said goodbye\n$"), out)
+      assert.truthy(out:find("^TLSv1%.3\tx25519\t[%w_]+\nyou said hello\nyou said goodbye\n$"), out)
     end
   end)
 

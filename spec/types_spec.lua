@@ -271,6 +271,8 @@ describe("the shapes in the types file", function()
     note("cotls.Verify", client:verify_result())
     note("cotls.Stats", client:stats())
     for _, cipher in ipairs(tls.ciphers "ALL") do note("cotls.Cipher", cipher) end
+    note("cotls.Info", client:info())
+    note("cotls.Info", server:info())
     client:settimeout(0)
     assert(server:write("abc"))
     note_error(select(2, client:read(10))) -- partial
@@ -285,6 +287,18 @@ describe("the shapes in the types file", function()
   it("have the fields that values have, and no other", function()
     for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats", "Cipher" } do
       assert.equal(names(seen["cotls." .. class]), names(doc.fields["cotls." .. class]), class)
+    end
+  end)
+
+  it("have what info tells, and no other", function()
+    local source = read "src/info.c"
+    local told = with({ hello_retry = true },
+      set_of(source:match("\nstatic const char %*const getters%[%] = {(.-)};"), '"([%l_]+)"'),
+      set_of(source:match("\nstatic void set_cipher.-names%[%] = {(.-)};"), '"([%l_]+)"'))
+    assert.equal(names(told), names(doc.fields["cotls.Info"]))
+    for name in pairs(seen["cotls.Info"]) do assert.is_true(doc.fields["cotls.Info"][name], name) end
+    for name in pairs(doc.fields["cotls.Info"]) do
+      assert.truthy(core.methods "cotls.connection"[name] or name:find "^cipher_" or name == "hello_retry", name)
     end
   end)
 

@@ -265,33 +265,17 @@ static bool set_options(lua_State *L, struct cotls_ctx *x)
 
 /* What a command must leave as it is. */
 struct guard {
-    int verify_mode, depth;
-    unsigned long verify_flags;
-    unsigned int host_flags;
+    int verify_mode;
     uint64_t options;
 };
-
-static struct guard look(const SSL_CTX *ctx, X509_VERIFY_PARAM *param)
-{
-    struct guard g = {0};
-    g.verify_mode = SSL_CTX_get_verify_mode(ctx);
-    g.options = SSL_CTX_get_options(ctx);
-    g.verify_flags = X509_VERIFY_PARAM_get_flags(param);
-    g.host_flags = X509_VERIFY_PARAM_get_hostflags(param);
-    g.depth = X509_VERIFY_PARAM_get_depth(param);
-    return g;
-}
 
 /* What has changed that must not; NULL: nothing. */
 static const char *compare(SSL_CTX *ctx, const struct guard *before)
 {
-    struct guard now = look(ctx, SSL_CTX_get0_param(ctx));
+    struct guard now = {SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_options(ctx)};
     int min = (int)SSL_CTX_get_min_proto_version(ctx), max = (int)SSL_CTX_get_max_proto_version(ctx);
     if (now.verify_mode != before->verify_mode)
         return "changes who is verified: use the options insecure and verify_client";
-    if (now.verify_flags != before->verify_flags || now.host_flags != before->host_flags ||
-        now.depth != before->depth)
-        return "changes how certificates are verified: use the options for it";
     if (max != 0 && min > max)
         return "leaves no version";
     for (size_t i = 0; i < FLAGS; i++) {
@@ -305,11 +289,22 @@ static const char *compare(SSL_CTX *ctx, const struct guard *before)
     return NULL;
 }
 
-/* Files of parameters; those of certificates, keys and CAs may ask for passwords or change who is trusted. */
-static bool is_harmless(const char *name, int type)
+/* Neither certificates, keys and CAs, which may ask for passwords or change who is
+ * trusted, nor what later versions may add to verification. */
+static bool is_allowed(const char *name)
 {
-    return type == SSL_CONF_TYPE_STRING || strcasecmp(name, "DHParameters") == 0 ||
-           strcasecmp(name, "ServerInfoFile") == 0;
+    static const char *const names[] = {
+        "CipherString",  "Ciphersuites",   "ClientSignatureAlgorithms",
+        "Curves",        "DHParameters",   "ECDHParameters",
+        "Groups",        "MaxProtocol",    "MinProtocol",
+        "NumTickets",    "Options",        "Protocol",
+        "RecordPadding", "ServerInfoFile", "SignatureAlgorithms",
+        "VerifyMode",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(names[i], name) == 0)
+            return true;
+    return false;
 }
 
 /* Why there is no such command. */
@@ -326,17 +321,16 @@ static const char *run_command(struct cotls_ctx *x, const char *name, const char
 {
     SSL_CTX *ctx = x->ssl_ctx;
     const char *fault = NULL;
-    struct guard before = look(ctx, SSL_CTX_get0_param(ctx));
+    struct guard before = {SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_options(ctx)};
     SSL_CONF_CTX *cctx = SSL_CONF_CTX_new();
     if (cctx == NULL)
         return "no memory";
     SSL_CONF_CTX_set_flags(cctx, CONF_FLAGS | (x->server ? SSL_CONF_FLAG_SERVER : SSL_CONF_FLAG_CLIENT));
     SSL_CONF_CTX_set_ssl_ctx(cctx, ctx);
-    int type = SSL_CONF_cmd_value_type(cctx, name);
-    if (type == SSL_CONF_TYPE_UNKNOWN)
+    if (SSL_CONF_cmd_value_type(cctx, name) == SSL_CONF_TYPE_UNKNOWN)
         fault = explain(cctx, name, x->server);
-    else if (!is_harmless(name, type))
-        fault = "use the options certificate, key and ca";
+    else if (!is_allowed(name))
+        fault = "use the options certificate, key, ca and those of verification";
     else if (SSL_CONF_cmd(cctx, name, value) <= 0 || SSL_CONF_CTX_finish(cctx) != 1)
         fault = "OpenSSL refuses the value";
     else

@@ -539,5 +539,7 @@ void cotls_connection_open(lua_State *L)
     luaL_setfuncs(L, cotls_session_methods, 0);
     luaL_setfuncs(L, cotls_early_methods, 0);
     luaL_setfuncs(L, cotls_dane_methods, 0);
+    luaL_setfuncs(L, cotls_certificates_methods, 0);
+    luaL_setfuncs(L, cotls_keying_methods, 0);
     lua_pop(L, 2);
 }

@@ -168,18 +168,13 @@ static const struct cotls_setting *const settings[] = {
     cotls_config_settings,     /* ciphers, groups, the security level; certificates are judged by it */
     cotls_verify_settings,     /* whether and how the peer is verified */
     cotls_trust_settings,      /* trusted CAs */
+    cotls_crl_settings,        /* what they have revoked */
+    cotls_ocsp_settings,       /* what a client wants stapled */
     cotls_credential_settings, /* certificates and keys */
     cotls_ticket_settings,     /* sessions, tickets, early data */
     cotls_names_settings,      /* after the tickets: the door's keys are for all */
     cotls_renewal_settings,    /* what may come after the handshake */
     last_settings,             /* what concerns connections, and the digest of it all */
-    first_settings,
-    cotls_verify_settings,
-    cotls_trust_settings,
-    cotls_crl_settings,
-    cotls_credential_settings,
-    cotls_names_settings,
-    last_settings,
 };
 
 /* What every context has. */
@@ -196,6 +191,7 @@ static void set_defaults(struct cotls_ctx *x)
     SSL_CTX_set_cert_verify_callback(ctx, cotls_hook_verify, NULL);
     SSL_CTX_set_info_callback(ctx, cotls_hook_info);
     SSL_CTX_set_alpn_select_cb(ctx, cotls_hook_alpn, NULL);
+    SSL_CTX_set_tlsext_status_cb(ctx, cotls_hook_status);
     SSL_CTX_set_tlsext_servername_callback(ctx, cotls_hook_server_name);
     x->timeout = -1;
     x->handshake_timeout = 60;

@@ -127,6 +127,7 @@ static const luaL_Reg functions[] = {
     {"credential", cotls_credential},
     {"context_scheduler", cotls_context_scheduler},
     {"context_role", cotls_context_role},
+    {"set_ocsp_response", cotls_set_ocsp_response},
     {"is_context", cotls_is_context},
     {"session", cotls_session},
     {"is_session", cotls_is_session},

@@ -124,6 +124,7 @@ struct cotls_ctx {
     long max_send_fragment; /* 0: not given */
     const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
     size_t pins_len;
+    bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -260,6 +261,10 @@ struct cotls_conn {
     size_t dane_len;
     const unsigned char *dane_match; /* the one in `dane` that made the chain good, or NULL */
     int dane_depth;                  /* of the certificate that it matched */
+
+    bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
+    bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
+    struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 };
 enum {
     UV_CONTEXT = 1,
@@ -322,6 +327,7 @@ struct cotls_password {
     size_t size;
     bool asked; /* it was wanted */
 };
+int cotls_hook_status(SSL *ssl, void *arg);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -344,11 +350,41 @@ void cotls_connection_open(lua_State *L);
 extern const luaL_Reg cotls_transfer_methods[];
 enum cotls_step cotls_fill(struct cotls_conn *c); /* one SSL_read into c->plain */
 
+/* ---- facts.c: what is known of a connection, open or closed ---- */
+
+enum cotls_fact { FACT_ALPN, FACT_SERVER_NAME, FACT_GROUP, FACT_STAPLE, FACT_SCTS, FACT_COUNT };
+
+struct cotls_facts {
+    const char *version;                    /* NULL: nothing is agreed on yet */
+    const char *signature, *peer_signature; /* schemes of this handshake, or NULL */
+    const SSL_CIPHER *cipher;
+    SSL_SESSION *session;
+    X509 *peer;
+    struct stack_st_X509 *peer_chain; /* as OpenSSL has it: on servers without the peer's own */
+    struct stack_st_X509 *verified;
+    X509 *own;  /* this side's; on a server that has resumed a session the only one it has */
+    bool shown; /* own was shown in this handshake */
+    bool is_13, resumed, extms;
+    struct cotls_text text[FACT_COUNT]; /* FACT_SCTS: packed, once recorded */
+    unsigned char client_random[SSL3_RANDOM_SIZE], server_random[SSL3_RANDOM_SIZE];
+    unsigned char finished[EVP_MAX_MD_SIZE], peer_finished[EVP_MAX_MD_SIZE];
+    size_t finished_len, peer_finished_len;
+};
+
+void cotls_facts(const struct cotls_conn *c, struct cotls_facts *f);
+void cotls_record_keep(struct cotls_conn *c);
+void cotls_record_free(struct cotls_conn *c);
+
 /* ---- info.c: the getters ---- */
 
 extern const luaL_Reg cotls_info_methods[];
-void cotls_record_keep(struct cotls_conn *c);
-void cotls_record_free(struct cotls_conn *c);
+void cotls_push_text(lua_State *L, const struct cotls_text *b); /* [-0, +1] a string, nil for none */
+
+/* ---- certificates.c, keying.c: more getters ---- */
+
+extern const luaL_Reg cotls_certificates_methods[], cotls_keying_methods[];
+void cotls_keep_refused(struct cotls_conn *c, X509_STORE_CTX *store);
+size_t cotls_pack_scts(SSL *ssl, unsigned char *out); /* the room that they take */
 
 /* ---- context.c ---- */
 
@@ -429,6 +465,15 @@ extern const struct cotls_setting cotls_trust_settings[];
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
 void cotls_verify_nobody(struct cotls_ctx *x);
+void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert);
+
+/* ---- ocsp.c ---- */
+
+extern const struct cotls_setting cotls_ocsp_settings[];
+int cotls_set_ocsp_response(lua_State *L);
+bool cotls_ocsp_check(struct cotls_conn *c);
+int cotls_ocsp_give(struct cotls_conn *c);
+const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, size_t size);
 
 /* ---- renewal.c: after the handshake ---- */
 

@@ -114,8 +114,9 @@ static bool load_staple(lua_State *L, struct cotls_credential *k, struct cotls_p
 {
     struct cotls_file f = cotls_to_file(L);
     (void)password;
-    if (cotls_is_pem(&f) || !cotls_is_der(&f))
-        return cotls_refuse_file(L, f.name, ": no OCSP response in DER");
+    const char *fault = cotls_ocsp_fault(k, f.data, f.size);
+    if (fault != NULL)
+        return cotls_refuse_file(L, f.name, lua_pushfstring(L, ": %s", fault));
     return cotls_credential_staple(k, f.data, f.size) || cotls_refuse_file(L, f.name, ": no memory");
 }
 

@@ -179,7 +179,8 @@ static const char *failure_code(const struct cotls_conn *c)
     bool of_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
     if ((c->alert >= 0 && !c->alert_sent) || (of_ssl && ERR_GET_REASON(code) >= SSL_AD_REASON_OFFSET))
         return "alert";
-    if (of_ssl && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+    if (of_ssl && (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED ||
+                   ERR_GET_REASON(code) == SSL_R_INVALID_STATUS_RESPONSE))
         return "verify";
     if (truncated(c)) /* a handshake whose sending failed went on to look for an alert */
         return c->send_lost && !c->established ? "system" : "truncated";

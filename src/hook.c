@@ -13,10 +13,23 @@ int cotls_hook_verify(X509_STORE_CTX *store, void *arg)
     return cotls_verify_chain(SSL_get_app_data(ssl), store);
 }
 
-/* SSL_CTX_set_info_callback(3): the alerts that went by. */
+/* A ClientHello behind a ServerHello of the same handshake: that was a HelloRetryRequest. */
+static void note_hello(struct cotls_conn *c, OSSL_HANDSHAKE_STATE state)
+{
+    if (state == TLS_ST_CR_SRVR_HELLO || state == TLS_ST_SW_SRVR_HELLO)
+        c->hello_seen = true;
+    else if (c->hello_seen && (state == TLS_ST_CW_CLNT_HELLO || state == TLS_ST_SR_CLNT_HELLO))
+        c->hello_retry = true;
+}
+
+/* SSL_CTX_set_info_callback(3): the states and the alerts that go by. */
 void cotls_hook_info(const SSL *ssl, int where, int ret)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
+    if (c != NULL && (where & SSL_CB_HANDSHAKE_START) != 0)
+        c->hello_seen = c->hello_retry = false;
+    if (c != NULL && (where & SSL_CB_LOOP) != 0)
+        note_hello(c, SSL_get_state(ssl));
     if ((where & SSL_CB_ALERT) == 0 || c == NULL || (ret >> 8) != SSL3_AL_FATAL)
         return;
     c->alert = ret & 255;
@@ -69,6 +82,15 @@ int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)
     (void)arg;
     return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) != NULL ? SSL_TLSEXT_ERR_OK
                                                                       : SSL_TLSEXT_ERR_NOACK;
+}
+
+/* SSL_CTX_set_tlsext_status_cb(3): a server gives its staple, a client judges what it was given. */
+int cotls_hook_status(SSL *ssl, void *arg)
+{
+    (void)arg;
+    if (SSL_is_server(ssl))
+        return cotls_ocsp_give(SSL_get_app_data(ssl));
+    return cotls_ocsp_check(SSL_get_app_data(ssl));
 }
 
 /* pem_password_cb(3): never asks at the terminal; without a password it fails. */

@@ -1,136 +1,85 @@
 /* SPDX-License-Identifier: MIT
- * The getters. They ask the SSL while there is one; of a closed connection they
- * tell what was recorded when it closed. None of them waits. */
+ * The getters of one value each, and info, which gives what all getters tell.
+ * None of them waits; after closing they tell what was recorded (facts.c). */
 #include "cotls.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-/* What is known of the connection. Text of OpenSSL's own lives as long as the
- * library; the rest is copied behind the struct. */
-struct cotls_record {
-    const char *version, *cipher;
-    X509 *peer;
-    bool resumed;
-    size_t alpn_len, name_len;
-    char text[]; /* ALPN, then the server name */
-};
-
-/* A view of the SSL or of the record. */
-struct facts {
-    const char *version, *cipher, *alpn, *name;
-    size_t alpn_len, name_len;
-    bool resumed;
-};
-
-static struct facts facts_of_ssl(const struct cotls_conn *c)
+void cotls_push_text(lua_State *L, const struct cotls_text *b)
 {
-    struct facts f = {0};
-    const unsigned char *alpn;
-    unsigned int n;
-    f.name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
-    f.name_len = f.name != NULL ? strlen(f.name) : 0;
-    if (SSL_get_current_cipher(c->ssl) == NULL)
-        return f;
-    f.version = SSL_get_version(c->ssl);
-    f.cipher = SSL_get_cipher_name(c->ssl);
-    f.resumed = SSL_session_reused(c->ssl);
-    SSL_get0_alpn_selected(c->ssl, &alpn, &n);
-    f.alpn = n > 0 ? (const char *)alpn : NULL;
-    f.alpn_len = n;
-    return f;
-}
-
-static struct facts facts_of(const struct cotls_conn *c)
-{
-    const struct cotls_record *r = c->record;
-    struct facts f = {0};
-    if (c->ssl != NULL)
-        return facts_of_ssl(c);
-    if (r == NULL)
-        return f;
-    f = (struct facts){.version = r->version, .cipher = r->cipher, .resumed = r->resumed};
-    f.alpn = r->alpn_len > 0 ? r->text : NULL;
-    f.alpn_len = r->alpn_len;
-    f.name = r->name_len > 0 ? r->text + r->alpn_len : NULL;
-    f.name_len = r->name_len;
-    return f;
-}
-
-/* Before the SSL goes; without memory the getters of a closed connection tell nothing. */
-void cotls_record_keep(struct cotls_conn *c)
-{
-    struct facts f = facts_of_ssl(c);
-    struct cotls_record *r = malloc(sizeof *r + f.alpn_len + f.name_len);
-    c->record = r;
-    if (r == NULL)
-        return;
-    *r = (struct cotls_record){.version = f.version, .cipher = f.cipher, .resumed = f.resumed};
-    r->alpn_len = f.alpn_len;
-    r->name_len = f.name_len;
-    if (f.alpn_len > 0)
-        memcpy(r->text, f.alpn, f.alpn_len);
-    if (f.name_len > 0)
-        memcpy(r->text + f.alpn_len, f.name, f.name_len);
-    r->peer = SSL_get1_peer_certificate(c->ssl);
-}
-
-void cotls_record_free(struct cotls_conn *c)
-{
-    if (c->record != NULL)
-        X509_free(c->record->peer);
-    free(c->record);
-    c->record = NULL;
-}
-
-static void push_text(lua_State *L, const char *text, size_t n)
-{
-    if (text != NULL)
-        lua_pushlstring(L, text, n);
+    if (b->len > 0)
+        lua_pushlstring(L, b->data, b->len);
     else
         lua_pushnil(L);
 }
 
-static int conn_version(lua_State *L)
+/* One of the texts. [-0, +1] */
+static int push_fact(lua_State *L, enum cotls_fact which)
 {
-    lua_pushstring(L, facts_of(cotls_check_conn(L)).version);
-    return 1;
-}
-
-static int conn_cipher(lua_State *L)
-{
-    lua_pushstring(L, facts_of(cotls_check_conn(L)).cipher);
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    cotls_push_text(L, &f.text[which]);
     return 1;
 }
 
 static int conn_alpn(lua_State *L)
 {
-    struct facts f = facts_of(cotls_check_conn(L));
-    push_text(L, f.alpn, f.alpn_len);
-    return 1;
+    return push_fact(L, FACT_ALPN);
 }
 
 static int conn_server_name(lua_State *L)
 {
-    struct facts f = facts_of(cotls_check_conn(L));
-    push_text(L, f.name, f.name_len);
+    return push_fact(L, FACT_SERVER_NAME);
+}
+
+static int conn_group(lua_State *L)
+{
+    return push_fact(L, FACT_GROUP);
+}
+
+static int conn_version(lua_State *L)
+{
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    lua_pushstring(L, f.version);
+    return 1;
+}
+
+/* name, standard name, bits, version */
+static int conn_cipher(lua_State *L)
+{
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    if (f.cipher == NULL) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushstring(L, SSL_CIPHER_get_name(f.cipher));
+    lua_pushstring(L, SSL_CIPHER_standard_name(f.cipher));
+    lua_pushinteger(L, SSL_CIPHER_get_bits(f.cipher, NULL));
+    lua_pushstring(L, SSL_CIPHER_get_version(f.cipher));
+    return 4;
+}
+
+static int conn_signature_algorithm(lua_State *L)
+{
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    lua_pushstring(L, f.signature);
+    return 1;
+}
+
+static int conn_peer_signature_algorithm(lua_State *L)
+{
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    lua_pushstring(L, f.peer_signature);
     return 1;
 }
 
 static int conn_resumed(lua_State *L)
 {
-    lua_pushboolean(L, facts_of(cotls_check_conn(L)).resumed);
-    return 1;
-}
-
-static int conn_peer_certificate(lua_State *L)
-{
-    const struct cotls_conn *c = cotls_check_conn(L);
-    const struct cotls_record *r = c->record;
-    if (c->ssl != NULL)
-        cotls_push_x509(L, SSL_get0_peer_certificate(c->ssl));
-    else
-        cotls_push_x509(L, r != NULL ? r->peer : NULL);
+    struct cotls_facts f;
+    cotls_facts(cotls_check_conn(L), &f);
+    lua_pushboolean(L, f.resumed);
     return 1;
 }
 
@@ -207,17 +156,90 @@ static int conn_stats(lua_State *L)
     return 1;
 }
 
+/* ---- all of it ---- */
+
+/* The getters without arguments, whichever file they are in. */
+static const char *const getters[] = {
+    "alpn",
+    "certificate",
+    "client_random",
+    "context",
+    "dane_result",
+    "early_data_status",
+    "fileno",
+    "finished",
+    "group",
+    "handshake_done",
+    "is_server",
+    "ocsp_response",
+    "peer_certificate",
+    "peer_chain",
+    "peer_finished",
+    "peer_signature_algorithm",
+    "pending",
+    "resumed",
+    "scts",
+    "server_name",
+    "server_random",
+    "session",
+    "signature_algorithm",
+    "state",
+    "stats",
+    "transport",
+    "verified_chain",
+    "verify_result",
+    "version",
+};
+
+/* cipher's four results under four names, in the table at index. [-0, +0] */
+static void set_cipher(lua_State *L, int index)
+{
+    static const char *const names[] = {"cipher", "cipher_standard_name", "cipher_bits", "cipher_version"};
+    int top = lua_gettop(L);
+    lua_pushcfunction(L, conn_cipher);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 4);
+    for (int i = 3; i >= 0; i--)
+        lua_setfield(L, index, names[i]);
+    lua_settop(L, top);
+}
+
+/* conn:info() → one table of what all getters tell, each under its name, and hello_retry */
+static int conn_info(lua_State *L)
+{
+    struct cotls_facts f;
+    const struct cotls_conn *c = cotls_check_conn(L);
+    cotls_facts(c, &f);
+    lua_settop(L, 1);
+    lua_createtable(L, 0, (int)(sizeof getters / sizeof *getters) + 5);
+    for (size_t i = 0; i < sizeof getters / sizeof *getters; i++) {
+        lua_getfield(L, 1, getters[i]);
+        lua_pushvalue(L, 1);
+        lua_call(L, 1, 1);
+        lua_setfield(L, 2, getters[i]);
+    }
+    set_cipher(L, 2);
+    if (f.version != NULL) {
+        lua_pushboolean(L, c->hello_retry);
+        lua_setfield(L, 2, "hello_retry");
+    }
+    return 1;
+}
+
 const luaL_Reg cotls_info_methods[] = {
     {"alpn", conn_alpn},
     {"cipher", conn_cipher},
     {"context", conn_context},
     {"fileno", conn_fileno},
+    {"group", conn_group},
     {"handshake_done", conn_handshake_done},
+    {"info", conn_info},
     {"is_server", conn_is_server},
-    {"peer_certificate", conn_peer_certificate},
+    {"peer_signature_algorithm", conn_peer_signature_algorithm},
     {"pending", conn_pending},
     {"resumed", conn_resumed},
     {"server_name", conn_server_name},
+    {"signature_algorithm", conn_signature_algorithm},
     {"state", conn_state},
     {"stats", conn_stats},
     {"transport", conn_transport},

@@ -135,7 +135,19 @@ bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
     c->verify_depth = X509_STORE_CTX_get_error_depth(store);
     free(c->verify_subject);
     c->verify_subject = ok ? NULL : subject_text(X509_STORE_CTX_get_current_cert(store));
+    if (!ok)
+        cotls_keep_refused(c, store);
     return ok;
+}
+
+/* The peer's certificate is refused after all; the text lives for ever. */
+void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert)
+{
+    free(c->verify_subject);
+    c->verify_subject = subject_text(cert);
+    c->verify_code = code;
+    c->verify_depth = 0;
+    c->verify_text = text;
 }
 
 /* ---- settings ---- */

@@ -58,6 +58,13 @@ function Context.wrap(ctx, transport, given)
   return core.wrap(ctx, transport, settings)
 end
 
+function Context.set_ocsp_response(ctx, given)
+  options.file(given, "set_ocsp_response", 2)
+  local got, reason = file.read(given)
+  if not got then return core.refused("ocsp_response", reason) end
+  return core.set_ocsp_response(ctx, got)
+end
+
 -- tls.scheduler is a property: the driver asks for it at each wait, and a wrong value is told where it is set.
 return setmetatable(tls, {
   __index = function(_, name)

@@ -124,6 +124,7 @@ local context_types = {
   purpose = kind("string"),
   partial_chain = kind("boolean"),
   pins = text_or_strings,
+  ocsp = kind("string"),
   min_version = kind("string", "number"),
   max_version = kind("string", "number"),
   ciphers = text_or_strings,
@@ -288,10 +289,20 @@ function options.connection(given, role, who, level)
   return settings.connection(check_all(who, given, connection_types, level + 1), role)
 end
 
---- Checks the type of a file that is given without a name.
-function options.certificate_file(value, who, level)
-  local ok, what = is_certificate(value)
+-- Raises for a value without a name.
+local function check_alone(who, value, check, level)
+  local ok, what = check(value)
   if not ok then error(("%s: %s expected, got %s"):format(who, what, type(value)), level + 1) end
+end
+
+--- Checks the type of a certificate's file that is given without a name.
+function options.certificate_file(value, who, level)
+  check_alone(who, value, is_certificate, level + 1)
+end
+
+--- Checks the type of a file that is given without a name.
+function options.file(value, who, level)
+  check_alone(who, value, is_file, level + 1)
 end
 
 --- Checks the types of what tls.make_certificate is given.

@@ -69,6 +69,7 @@ local function side(given, out)
   out.role = given.role
   out.insecure = given.insecure or false
   out.verify_client = given.verify_client
+  out.ocsp = given.ocsp
   out.min_version = given.min_version and tostring(given.min_version)
   out.max_version = given.max_version and tostring(given.max_version)
   return true
@@ -116,7 +117,7 @@ end
 -- verification. Each is the name of a setting.
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
-  "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
+  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
 }
 
 -- A value as text that no other value has; of files only the contents count.

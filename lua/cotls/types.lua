@@ -149,7 +149,9 @@ function tls.is_error(value) end
 ---  instead of `key`. Without `certificate` the certificate that belongs to the key, and its chain, are there, too.
 ---@field credentials? cotls.Credential[] Several certificates, of different types of keys: of a handshake each gets the
 ---  one that the peer can verify. Instead of the options above. A client has the first for TLS 1.2.
----@field ocsp_response? cotls.File Servers: the OCSP response to the certificate, in DER, that is stapled to it.
+---@field ocsp_response? cotls.File Servers: the OCSP response in DER that is stapled to the certificate for clients
+---  that ask (RFC 6066 section 8). It must be about this certificate; whether it still holds is not looked at: keep it
+---  fresh by `Context:set_ocsp_response`.
 ---@field ca? cotls.CertificateFile|cotls.CertificateFile[] Whom to trust: files, or directories by hash (see
 ---  openssl-rehash(1)). Default for clients: the system's, `SSL_CERT_FILE` and `SSL_CERT_DIR` honoured; servers that
 ---  verify need it.
@@ -170,6 +172,11 @@ function tls.is_error(value) end
 ---  Default: false. With `crl_check = "chain"` that one needs a CRL too. See X509_V_FLAG_PARTIAL_CHAIN.
 ---@field pins? string|string[] One key of the verified chain must be among these: `"sha256/"` and the base64 of its
 ---  SubjectPublicKeyInfo's SHA-256, as `X509:spki_pin` gives it. RFC 7469 section 2.4.
+---@field ocsp? "request"|"require" Clients: ask for an OCSP response to the server's certificate (RFC 6066 section 8).
+---  One that is given must be good: fresh, signed by the certificate's issuer or a delegate of it (RFC 6960), and
+---  saying so; else the handshake fails with `"verify"`. `"require"` refuses a server that gives none, `"request"` only
+---  one whose certificate demands it (RFC 7633). A response that names no end holds a day. Also asks for SCTs
+---  (RFC 6962), which are reported only. Default: nothing is asked, so that nothing is demanded either.
 ---@field renegotiation? "never"|"allow"|"allow-client" Of TLS 1.2: `"allow"`: this side may call `renegotiate`, and a
 ---  client also answers when its server starts one; `"allow-client"`: a server takes a client's too, which costs it a
 ---  full handshake each time. Default: never; a peer that tries is refused. RFC 5746.
@@ -320,6 +327,13 @@ local Context = {}
 ---@return cotls.Connection? conn
 ---@return cotls.Error? err `"config"`: the transport or an option is refused.
 function Context:wrap(transport, options) end
+
+---Staples another OCSP response, for handshakes to come: to that certificate of a server's context which it is about.
+---If it is refused, the old one stays. See `ocsp_response`, RFC 6960.
+---@param response cotls.File In DER.
+---@return cotls.Context? context Itself.
+---@return cotls.Error? err `"config"`: it can't be parsed, has no answer, or is about another certificate.
+function Context:set_ocsp_response(response) end
 
 -- ---- certificates ----
 
@@ -611,9 +625,28 @@ function Connection:handshake_done() end
 ---@return string? version
 function Connection:version() end
 
----OpenSSL's name of the cipher suite; `nil` before it is agreed on. See SSL_CIPHER_get_name(3).
----@return string? cipher
+---The cipher suite; `nil` before it is agreed on. See SSL_CIPHER_get_name(3).
+---@return string? name OpenSSL's name, as `"ECDHE-RSA-AES128-GCM-SHA256"`.
+---@return string? standard_name The TLS registry's, as `"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"`.
+---@return integer? bits How strong its encryption is.
+---@return string? version The first protocol that has it.
 function Connection:cipher() end
+
+---The group of the key exchange by the TLS registry's name, as `"x25519"` or `"secp256r1"`, which `groups` takes too;
+---`nil` where none was used. A session that TLS 1.2 resumes tells of the handshake that made it. See
+---SSL_get_negotiated_group(3), RFC 8446 section 4.2.7.
+---@return string? group
+function Connection:group() end
+
+---By what scheme this side has signed in the latest handshake, as `"rsa_pss_rsae_sha256"`; `nil`: it has not, as in a
+---resumed one. Before TLS 1.3 the curve in such a name is no more than part of it. See SSL_get_signature_nid(3),
+---RFC 8446 section 4.2.3.
+---@return string? scheme
+function Connection:signature_algorithm() end
+
+---As `signature_algorithm`, of the peer.
+---@return string? scheme
+function Connection:peer_signature_algorithm() end
 
 ---The protocol that was agreed on, if any. See SSL_get0_alpn_selected(3), RFC 7301.
 ---@return string? protocol
@@ -627,10 +660,124 @@ function Connection:server_name() end
 ---@return boolean
 function Connection:resumed() end
 
----The peer's certificate, if there is one. Whether it is good is another matter: `verify_result`.
+---The peer's certificate, if there is one. Whether it is good is another matter: `verify_result`. After a resumption it
+---is the one of the session; of a handshake that failed for it, the one that was refused.
 ---See SSL_get0_peer_certificate(3).
 ---@return cotls.X509? certificate
 function Connection:peer_certificate() end
+
+---The certificates that the peer has shown, its own first. A session that was exported, or came back from a client in a
+---ticket, has kept the first only. See SSL_get_peer_cert_chain(3).
+---@return cotls.X509[]? chain
+function Connection:peer_chain() end
+
+---The chain that verification has built, from the peer's certificate to one that is trusted. `nil` where it has built
+---none in this handshake, as in a resumed one, or the peer was not verified. See SSL_get0_verified_chain(3).
+---@return cotls.X509[]? chain
+function Connection:verified_chain() end
+
+---The certificate that this side has shown in the latest handshake; `nil`: it has shown none, as in a resumed one.
+---See SSL_get_certificate(3).
+---@return cotls.X509? certificate
+function Connection:certificate() end
+
+---The OCSP response that was stapled in this handshake: on a client what came, on a server what it sent; `nil`: none.
+---See SSL_get_tlsext_status_ocsp_resp(3), RFC 6066 section 8.
+---@return string? der
+function Connection:ocsp_response() end
+
+---The signed certificate timestamps that came with the peer's certificate, however they came, not verified; `nil`
+---without a certificate. See SSL_get0_peer_scts(3), RFC 6962 section 3.2.
+---@return cotls.SCT[]? list
+function Connection:scts() end
+
+---The bytes of this side's Finished message of the latest handshake; `nil` before it. See SSL_get_finished(3).
+---@return string? bytes
+function Connection:finished() end
+
+---As `finished`, of the peer. See SSL_get_peer_finished(3).
+---@return string? bytes
+function Connection:peer_finished() end
+
+---The 32 bytes of the client's random; `nil` before it is agreed on. See SSL_get_client_random(3).
+---@return string? bytes
+function Connection:client_random() end
+
+---The 32 bytes of the server's random; `nil` before it is agreed on. See SSL_get_server_random(3).
+---@return string? bytes
+function Connection:server_random() end
+
+---What binds an authentication inside the connection to the connection: equal at both ends, and nowhere else. It is
+---refused where its definition does: `"tls-unique"` with TLS 1.3, and in a resumed session without extended master
+---secret; `"tls-exporter"` without extended master secret, and where renegotiation is allowed;
+---`"tls-server-end-point"` where the signature on the certificate has no hash (Ed25519), and on a server with several
+---certificates that has resumed a session.
+---@param kind "tls-exporter"|"tls-unique"|"tls-server-end-point" RFC 9266; RFC 5929 section 3; RFC 5929 section 4.
+---@return string? bytes
+---@return cotls.Error? err `"tls"`: it is not defined, or the handshake is not done; `"closed"`: the exporter needs
+---  the keys.
+function Connection:channel_binding(kind) end
+
+---Bytes that both ends derive from the keys of the connection. Refused for TLS 1.2 without extended master secret, as
+---RFC 7627 section 5.4 wants it. See SSL_export_keying_material(3), RFC 5705, RFC 8446 section 7.5.
+---@param label string As `"EXPORTER-my protocol"`.
+---@param length integer From 1 to 8160.
+---@param context? string Up to 65535 bytes; OpenSSL 3.0 refuses more than some 900 for TLS 1.2, to which none and an
+---  empty one are two things.
+---@return string? bytes
+---@return cotls.Error? err `"tls"`: the label is reserved, or the handshake is not done; `"closed"`.
+function Connection:export_keying_material(label, length, context) end
+
+---All that the getters tell, under their names: those without arguments, `cipher` with `cipher_standard_name`,
+---`cipher_bits` and `cipher_version`, and `hello_retry`. What is `nil` is not there.
+---@return cotls.Info info
+function Connection:info() end
+
+---Of `Connection:info`: what the getters of these names give.
+---@class cotls.Info
+---@field alpn? string
+---@field certificate? cotls.X509
+---@field cipher? string
+---@field cipher_bits? integer
+---@field cipher_standard_name? string
+---@field cipher_version? string
+---@field client_random? string
+---@field context cotls.Context
+---@field dane_result? cotls.DaneResult
+---@field early_data_status "accepted"|"rejected"|"not_sent"
+---@field fileno? integer
+---@field finished? string
+---@field group? string
+---@field handshake_done boolean
+---@field hello_retry? boolean Has the server asked for another ClientHello? RFC 8446 section 4.1.4.
+---@field is_server boolean
+---@field ocsp_response? string
+---@field peer_certificate? cotls.X509
+---@field peer_chain? cotls.X509[]
+---@field peer_finished? string
+---@field peer_signature_algorithm? string
+---@field pending integer
+---@field resumed boolean
+---@field scts? cotls.SCT[]
+---@field server_name? string
+---@field server_random? string
+---@field session? cotls.Session
+---@field signature_algorithm? string
+---@field state string
+---@field stats cotls.Stats
+---@field transport cotls.Transport
+---@field verified_chain? cotls.X509[]
+---@field verify_result cotls.Verify
+---@field version? string
+
+---Of `Connection:scts`. One of an unknown version has the first two fields only.
+---@class cotls.SCT
+---@field version integer 1: RFC 6962's.
+---@field source? "extension"|"ocsp"|"certificate" Where it came from: the TLS extension, the stapled response, or the
+---  certificate itself.
+---@field log_id? string 32 bytes: the log that has signed it.
+---@field timestamp? number Seconds since 1970.
+---@field signature? string
 
 ---What verification came to; code 0 also where none was asked for. See SSL_get_verify_result(3).
 ---@return cotls.Verify result

@@ -1,0 +1,464 @@
+-- OCSP stapling: what a server gives, and a client's verdict on each kind of staple. spec/pki.lua makes them.
+
+local tls = require "cotls"
+local helper = require "spec.helper"
+local pki = require "spec.pki"
+
+local REVOKED, NEEDED, FAILED, UNKNOWN = 23, 73, 74, 75 -- X509_V_ERR_…
+local NOBODY = "OCSP response is signed by neither the issuer nor a delegate of it"
+
+local leaf = helper.leaf()
+local staples = pki.staples(helper.ca, leaf)
+
+-- A response about the leaf, as pki.ocsp takes it.
+local function response(given)
+  given.ca, given.certificate = given.ca or helper.ca, given.certificate or leaf
+  return pki.ocsp(given)
+end
+
+local function server_context(staple, one, options)
+  one = one or leaf
+  local all = { role = "server", certificate = one.certificate, key = one.key, ocsp_response = staple }
+  for name, value in pairs(options or {}) do all[name] = value end
+  return assert(tls.context(all))
+end
+
+local function client_context(ocsp, options)
+  local all = { ocsp = ocsp }
+  for name, value in pairs(options or {}) do all[name] = value end
+  return helper.client_context(all)
+end
+
+-- A handshake of those contexts; the clean end is read, since a TLS 1.3 client's verdict comes after the server's.
+local function meet(client_side, server_side, transport, options)
+  local client, server = helper.pair(transport, options, nil, { client = client_side, server = server_side })
+  local got = helper.together({
+    function()
+      local ok, err = client:connect()
+      if ok then client:shutdown("write") end
+      return ok, err
+    end,
+    function()
+      local ok, err = server:accept()
+      if ok then ok, err = server:read(1) end
+      return ok, err
+    end,
+  }, transport and transport.pump)
+  server:close()
+  return client, got[1][2], got[2][2]
+end
+
+local function accepted(client_side, server_side, transport, options)
+  local client, err = meet(client_side, server_side, transport, options)
+  assert.is_nil(err, tostring(err))
+  assert.is_true(client:handshake_done())
+  assert.same({ code = 0, text = "ok" }, client:verify_result())
+  client:close()
+end
+
+local function refused(code, text, client_side, server_side, transport)
+  local client, err, seen = meet(client_side, server_side, transport)
+  assert.is_truthy(err, "accepted: " .. text)
+  local verify = { code = code, text = text, depth = 0, subject = "CN=leaf" }
+  assert.equal("verify", err.code, tostring(err))
+  assert.equal("connect", err.operation)
+  assert.same(verify, err.verify)
+  assert.same(verify, client:verify_result())
+  assert.same({ "bad_certificate_status_response", true }, { err.alert.name, err.alert.sent })
+  assert.is_truthy(tostring(err):find(text, 1, true))
+  assert.same({ "alert", "bad_certificate_status_response", false }, { seen.code, seen.alert.name, seen.alert.sent })
+  assert.is_nil(client:fileno())
+  assert.is_false(client:handshake_done())
+end
+
+-- ---- what a staple says ----
+
+local GOOD = { "good", "delegated", "delegated_by_key", "endless" }
+
+local BAD = {
+  { "revoked", REVOKED, "OCSP response: the certificate is revoked" },
+  { "unknown", UNKNOWN, "OCSP response: the certificate is unknown" },
+  { "stale", FAILED, "OCSP response is stale" },
+  { "future", FAILED, "OCSP response is not yet valid" },
+  { "expired_responder", FAILED, "OCSP response is signed by a delegate whose certificate has expired" },
+  { "wrong_responder", FAILED, NOBODY },
+  { "no_purpose", FAILED, "OCSP response is signed by a certificate that is not for that" },
+  { "bad_signature", FAILED, "OCSP response has a bad signature" },
+}
+
+for _, version in ipairs { "1.2", "1.3" } do
+  for _, demand in ipairs { "request", "require" } do
+    local client = client_context(demand, { min_version = version, max_version = version })
+
+    describe(("a client that says %s, over %s,"):format(demand, version), function()
+      it("takes a good staple, the issuer's or a delegate's", function()
+        for _, name in ipairs(GOOD) do accepted(client, server_context(staples[name])) end
+      end)
+
+      for _, bad in ipairs(BAD) do
+        it("refuses this one: " .. bad[1], function()
+          refused(bad[2], bad[3], client, server_context(staples[bad[1]]))
+        end)
+      end
+
+      if demand == "require" then
+        it("refuses a server without one", function()
+          refused(NEEDED, "no OCSP response was given", client, server_context())
+        end)
+      else
+        it("tolerates a server without one", function()
+          accepted(client, server_context())
+        end)
+      end
+    end)
+  end
+end
+
+describe("a certificate that demands a staple (RFC 7633)", function()
+  local must = helper.leaf { must_staple = true }
+  local good = pki.ocsp { ca = helper.ca, certificate = must }
+
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("makes a request a requirement, over " .. version, function()
+      local client = client_context("request", { max_version = version })
+      refused(NEEDED, "no OCSP response was given, and the certificate demands one (RFC 7633)", client,
+        server_context(nil, must))
+      accepted(client, server_context(good, must))
+    end)
+  end
+
+  it("is required as any other", function()
+    refused(NEEDED, "no OCSP response was given", client_context("require"), server_context(nil, must))
+  end)
+
+  it("demands nothing of a client that doesn't ask", function()
+    accepted(helper.client_context(), server_context(nil, must))
+    accepted(helper.client_context(), server_context(staples.revoked))
+  end)
+end)
+
+describe("the times of a staple:", function()
+  local client = client_context("require")
+  local now = pki.now()
+  local DAY = 86400
+  local slack = 60 * helper.slow -- what a spec may take
+
+  local function staple(from, to)
+    return server_context(response { this_update = now + from, next_update = to and now + to })
+  end
+
+  it("clocks may differ by five minutes", function()
+    accepted(client, staple(-DAY, -200))
+    accepted(client, staple(200, DAY))
+    refused(FAILED, "OCSP response is stale", client, staple(-DAY, -310))
+    refused(FAILED, "OCSP response is not yet valid", client, staple(310 + slack, DAY))
+  end)
+
+  it("one that names no end holds a day", function()
+    accepted(client, staple(-DAY + slack, false))
+    accepted(client, staple(-DAY - 200, false))
+    refused(FAILED, "OCSP response is stale", client, staple(-DAY - 310, false))
+  end)
+
+  it("an end before the beginning is none", function()
+    refused(FAILED, "OCSP response ends before it begins", client, staple(100, 50))
+  end)
+end)
+
+-- ---- who has signed it ----
+
+describe("the signer of a staple", function()
+  local client = client_context("require")
+
+  it("may be the issuer, with a key of any type", function()
+    for _, kind in ipairs { "rsa", "ed25519" } do
+      local ca = assert(tls.make_certificate { subject = "CN=OCSP " .. kind, is_ca = true, key_type = kind })
+      local one = helper.leaf { ca = ca, key_type = kind }
+      local trusts = client_context("require", { ca = ca.certificate })
+      accepted(trusts, server_context(pki.ocsp { ca = ca, certificate = one }, one))
+      accepted(trusts, server_context(pki.ocsp { ca = ca, certificate = one, signer = pki.responder(ca) }, one))
+      refused(FAILED, "OCSP response has a bad signature", trusts,
+        server_context(pki.ocsp { ca = ca, certificate = one, tamper = true }, one))
+    end
+  end)
+
+  it("is the issuer of the certificate, not the issuer's issuer", function()
+    local middle = assert(tls.make_certificate { subject = "CN=Middle", is_ca = true, ca = helper.ca })
+    local one = helper.leaf { ca = middle }
+    one.certificate = one.certificate .. middle.certificate
+    accepted(client, server_context(pki.ocsp { ca = middle, certificate = one }, one))
+    accepted(client, server_context(pki.ocsp { ca = middle, certificate = one, signer = pki.responder(middle) }, one))
+    refused(FAILED, NOBODY, client,
+      server_context(pki.ocsp { ca = middle, certificate = one, signer = helper.ca }, one))
+    refused(FAILED, NOBODY, client,
+      server_context(pki.ocsp { ca = middle, certificate = one, signer = pki.responder(helper.ca) }, one))
+  end)
+
+  it("is no delegate of another CA, of that name even", function()
+    refused(FAILED, NOBODY, client, server_context(response { signer = pki.responder(helper.other_ca) }))
+    local twin = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
+    refused(FAILED, NOBODY, client, server_context(response { signer = pki.responder(twin) }))
+    refused(FAILED, "OCSP response has a bad signature", client, server_context(response { signer = twin }))
+    refused(FAILED, NOBODY, client, server_context(response { signer = twin, by_key = true }))
+  end)
+
+  it("is no delegate that is not shown", function()
+    refused(FAILED, NOBODY, client, server_context(response { signer = pki.responder(helper.ca), certificates = {} }))
+  end)
+
+  it("is no server's certificate, the one itself say", function()
+    refused(FAILED, "OCSP response is signed by a certificate that is not for that", client,
+      server_context(response { signer = leaf }))
+    local any = pki.responder(helper.ca, { purposes = {} }) -- says nothing of its purpose
+    refused(FAILED, "OCSP response is signed by a certificate that is not for that", client,
+      server_context(response { signer = any }))
+  end)
+
+  it("has a certificate that holds now, and a key that is strong enough", function()
+    local later = pki.responder(helper.ca, { not_before = pki.now() + 3600 })
+    refused(FAILED, "OCSP response is signed by a delegate whose certificate is not yet valid", client,
+      server_context(response { signer = later }))
+    local weak = pki.responder(helper.ca, { key_type = "rsa", bits = 768 })
+    refused(FAILED, "OCSP response is signed by a delegate whose key is too weak", client,
+      server_context(response { signer = weak }))
+  end)
+
+  it("is the certificate itself where that has no other issuer", function()
+    local own = helper.leaf { ca = false }
+    local trusts = client_context("require", { ca = own.certificate })
+    accepted(trusts, server_context(pki.ocsp { ca = own, certificate = own }, own))
+    refused(FAILED, NOBODY, trusts, server_context(pki.ocsp { ca = own, certificate = own, signer = helper.ca }, own))
+  end)
+end)
+
+-- ---- what no server of ours would send ----
+
+-- A transport on which a TLS 1.2 server's CertificateStatus (RFC 6066 section 8) has other contents: they travel in
+-- the clear, and the client judges them before it could find the change out. nil: the message is left out.
+local function forger(der)
+  local a, near = helper.socketpair()
+  local b, far = helper.socketpair()
+  local pending, closed = "", false
+  local body = der and "\1" .. (">I3"):pack(#der) .. der
+  local message = body and "\22" .. (">I3"):pack(#body) .. body
+  local changed = 0
+
+  local function forge(record)
+    if changed > 0 or record:byte(1) ~= 22 or record:byte(6) ~= 22 then return record end
+    changed = 1
+    return message and record:sub(1, 3) .. (">s2"):pack(message) or ""
+  end
+
+  local function pump()
+    if closed then return end
+    local up, down = helper.read_fd(near), helper.read_fd(far)
+    if up and up ~= "" then helper.write_fd(far, up) end
+    pending = pending .. (down or "")
+    while #pending >= 5 and #pending >= 5 + (">I2"):unpack(pending, 4) do
+      local length = 5 + (">I2"):unpack(pending, 4)
+      helper.write_fd(near, forge(pending:sub(1, length)))
+      pending = pending:sub(length + 1)
+    end
+    if up == "" or down == "" then
+      closed = true
+      helper.close_fd(near)
+      helper.close_fd(far)
+    end
+  end
+
+  return { name = "a forger", make = function() return a, b, pump end, pump = pump,
+    changed = function() return changed end }
+end
+
+describe("a forged staple:", function()
+  local client = client_context("require", { max_version = "1.2" })
+  local server = server_context(staples.good)
+
+  local function forged(der, code, text)
+    local transport = forger(der)
+    refused(code, text, client, server, transport)
+    assert.equal(1, transport.changed())
+  end
+
+  it("garbage", function()
+    forged(staples.garbage, FAILED, "OCSP response can't be parsed")
+    forged("\0", FAILED, "OCSP response can't be parsed")
+    forged(helper.noise(1000), FAILED, "OCSP response can't be parsed")
+    forged(staples.good:sub(1, -2), FAILED, "OCSP response can't be parsed")
+  end)
+
+  it("garbage behind a good one", function()
+    forged(staples.good .. "\0", FAILED, "OCSP response can't be parsed")
+  end)
+
+  it("of another certificate", function()
+    forged(staples.other_certificate, UNKNOWN, "OCSP response is about another certificate")
+    -- of the same serial number, under a CA of the same name and of another one
+    local twin = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
+    for _, ca in ipairs { twin, helper.other_ca } do
+      forged(pki.ocsp { ca = ca, certificate = leaf }, UNKNOWN, "OCSP response is about another certificate")
+    end
+  end)
+
+  it("no answer", function()
+    for name, text in pairs { malformed = "malformed request", internal_error = "internal error",
+      try_later = "try later", sig_required = "signature required", unauthorized = "unauthorized" } do
+      forged(pki.ocsp { failure = name }, FAILED, "OCSP response: " .. text)
+    end
+    forged("\48\3\10\1\4", FAILED, "OCSP response: unknown status")
+    forged("\48\3\10\1\0", FAILED, "OCSP response is of an unknown type")
+  end)
+
+  it("of a type that nobody knows", function()
+    local basic = "\43\6\1\5\5\7\48\1\1" -- id-pkix-ocsp-basic
+    local other, count = staples.good:gsub(basic, basic:sub(1, -2) .. "\9", 1)
+    assert.equal(1, count)
+    forged(other, FAILED, "OCSP response is of an unknown type")
+  end)
+
+  it("changed on the way", function()
+    local good = "\128\0" -- the status
+    local at = staples.good:find(good, 1, true)
+    forged(staples.good:sub(1, at - 1) .. "\130\0" .. staples.good:sub(at + 2), FAILED,
+      "OCSP response has a bad signature")
+  end)
+
+  it("left out", function()
+    forged(nil, NEEDED, "no OCSP response was given")
+  end)
+
+  it("the real one passes the forger", function()
+    local transport = forger(staples.good)
+    accepted(client, server, transport)
+    assert.equal(1, transport.changed())
+  end)
+end)
+
+-- ---- options ----
+
+describe("the option ocsp", function()
+  local function fails(options, text)
+    local context, err = tls.context(options)
+    assert.is_nil(context)
+    assert.equal("config", err.code)
+    assert.equal(text, err.reason)
+  end
+
+  it("is refused where it can't be kept", function()
+    fails({ ca = helper.ca.certificate, ocsp = "demand" }, 'ocsp: must be "request" or "require"')
+    fails({ ocsp = "require", insecure = true }, "ocsp: needs a client that verifies, and this one is insecure")
+    fails({ role = "server", certificate = leaf.certificate, key = leaf.key, ocsp = "require" },
+      "ocsp: is for clients; a server has ocsp_response")
+    assert.has_error(function() tls.context { ocsp = true } end)
+  end)
+end)
+
+describe("the option ocsp_response", function()
+  local function fails(text, staple, one)
+    one = one or leaf
+    local context, err = tls.context { role = "server", certificate = one.certificate, key = one.key,
+      ocsp_response = staple }
+    assert.is_nil(context)
+    assert.equal("config", err.code)
+    assert.equal(text, err.reason)
+  end
+
+  it("takes bytes and a path", function()
+    local client = client_context("require")
+    accepted(client, server_context(staples.good))
+    accepted(client, server_context(helper.temp_file(staples.good)))
+    accepted(client, server_context { data = staples.good })
+    accepted(client, server_context { file = helper.temp_file(staples.good) })
+  end)
+
+  it("is refused where it is nothing to give", function()
+    local path = helper.temp_file "nonsense"
+    fails("ocsp_response: " .. path .. ": no OCSP response in DER", path)
+    fails("ocsp_response: the DER data: OCSP response: try later", staples.try_later)
+    fails("ocsp_response: the data: no OCSP response in DER", { data = staples.good .. "\0" })
+    fails("ocsp_response: the DER data: OCSP response is about another certificate", staples.other_certificate)
+    fails("ocsp_response: the DER data: OCSP response is about another certificate",
+      pki.ocsp { ca = helper.other_ca, certificate = leaf })
+    fails("ocsp_response: /nowhere/at/all: No such file or directory", "/nowhere/at/all")
+  end)
+
+  it("is compared with the issuer's key where the chain has it", function()
+    local twin = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
+    local staple = pki.ocsp { ca = twin, certificate = leaf }
+    server_context(staple) -- nobody knows better
+    local whole = { certificate = leaf.certificate .. helper.ca.certificate, key = leaf.key }
+    fails("ocsp_response: the DER data: OCSP response is about another certificate", staple, whole)
+    server_context(staples.good, whole)
+  end)
+
+  it("stands in each of several credentials, and belongs to that one", function()
+    local rsa = helper.leaf { key_type = "rsa" }
+    local context, err = tls.context { role = "server", credentials = {
+      { certificate = leaf.certificate, key = leaf.key, ocsp_response = staples.good },
+      { certificate = rsa.certificate, key = rsa.key, ocsp_response = staples.good },
+    } }
+    assert.is_nil(context)
+    assert.equal("credentials[2].ocsp_response: the DER data: OCSP response is about another certificate", err.reason)
+  end)
+end)
+
+describe("set_ocsp_response", function()
+  local client = client_context("require")
+
+  it("takes the place of what was given, for connections to come", function()
+    local server = server_context(staples.good)
+    accepted(client, server)
+    assert.equal(server, server:set_ocsp_response(staples.revoked))
+    refused(REVOKED, "OCSP response: the certificate is revoked", client, server)
+    assert.equal(server, server:set_ocsp_response(helper.temp_file(staples.delegated)))
+    accepted(client, server)
+  end)
+
+  it("gives one to a context that had none", function()
+    local server = server_context()
+    refused(NEEDED, "no OCSP response was given", client, server)
+    assert(server:set_ocsp_response(staples.good))
+    accepted(client, server)
+  end)
+
+  it("leaves the old one if the new one is refused", function()
+    local server = server_context(staples.good)
+    local path = helper.temp_file "nonsense"
+    for text, staple in pairs {
+      ["ocsp_response: " .. path .. ": no OCSP response in DER"] = path,
+      ["ocsp_response: the DER data: OCSP response is about another certificate"] = staples.other_certificate,
+      ["ocsp_response: the DER data: OCSP response: try later"] = staples.try_later,
+      ["ocsp_response: /nowhere/at/all: No such file or directory"] = "/nowhere/at/all",
+    } do
+      local none, err = server:set_ocsp_response(staple)
+      assert.is_nil(none)
+      assert.same({ "config", text }, { err.code, err.reason })
+      accepted(client, server)
+    end
+  end)
+
+  it("is for servers, and takes a file", function()
+    local _, err = client:set_ocsp_response(staples.good)
+    assert.same({ "config", "ocsp_response: the DER data: is for servers" }, { err.code, err.reason })
+    for _, wrong in ipairs { 1, true, {} } do
+      assert.has_error(function() server_context():set_ocsp_response(wrong) end)
+    end
+    assert.has_error(function() server_context():set_ocsp_response() end)
+  end)
+end)
+
+describe("many names on one port", function()
+  it("give each its own staple", function()
+    local other = helper.leaf { names = { "other.example" } }
+    local revoked = pki.ocsp { ca = helper.ca, certificate = other, status = "revoked" }
+    local inner = server_context(pki.ocsp { ca = helper.ca, certificate = other }, other)
+    local server = server_context(staples.good, nil, { names = { ["other.example"] = inner } })
+    local client = client_context("require")
+    accepted(client, server)
+    accepted(client, server, nil, { server_name = "other.example" })
+    assert(inner:set_ocsp_response(revoked))
+    accepted(client, server)
+    local _, err = meet(client, server, nil, { server_name = "other.example" })
+    assert.equal(REVOKED, err.verify.code)
+  end)
+end)
