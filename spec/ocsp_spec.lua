@@ -56,8 +56,8 @@ local function accepted(client_side, server_side, transport, options)
   client:close()
 end
 
-local function refused(code, text, client_side, server_side, transport)
-  local client, err, seen = meet(client_side, server_side, transport)
+local function refused(code, text, client_side, server_side, transport, options)
+  local client, err, seen = meet(client_side, server_side, transport, options)
   assert.is_truthy(err, "accepted: " .. text)
   local verify = { code = code, text = text, depth = 0, subject = "CN=leaf" }
   assert.equal("verify", err.code, tostring(err))
@@ -462,3 +462,207 @@ describe("many names on one port", function()
     assert.equal(REVOKED, err.verify.code)
   end)
 end)
+
+-- ---- together with other settings of verification ----
+
+-- A certificate of helper.ca with these extensions, by the openssl command.
+local function with_extensions(subject, text)
+  local own, output = helper.leaf { subject = subject, ca = false }, helper.temp_file ""
+  local status, _, err = helper.run { "openssl", "x509", "-in", helper.temp_file(own.certificate), "-clrext", "-CA",
+    helper.temp_file(helper.ca.certificate), "-CAkey", helper.temp_file(helper.ca.key), "-extfile",
+    helper.temp_file("subjectAltName = DNS:localhost\n" .. text), "-out", output }
+  assert(status == 0, err)
+  local handle = assert(io.open(output, "rb"))
+  local pem = handle:read("a")
+  handle:close()
+  return { certificate = pem, key = own.key }
+end
+
+describe("a staple and CRLs:", function()
+  local responder = pki.responder(helper.ca, {})
+  local exempt = with_extensions("CN=exempt", "extendedKeyUsage = OCSPSigning\nnoCheck = ignored")
+
+  for _, check in ipairs { "leaf", "chain" } do
+    local revoking = client_context("require", { crl_check = check, crl = pki.crl { ca = helper.ca,
+      revoked = { responder, exempt } } })
+    local other = client_context("require", { crl_check = check, crl = pki.crl { ca = helper.ca } })
+
+    it("a delegate must not be revoked, " .. check, function()
+      local server = server_context(response { signer = responder })
+      refused(FAILED, "OCSP response is signed by a delegate whose certificate is revoked", revoking, server)
+      accepted(other, server)
+      accepted(client_context("require"), server)
+      accepted(revoking, server_context(staples.good))
+    end)
+
+    it("unless its certificate is exempt, " .. check, function()
+      accepted(revoking, server_context(response { signer = exempt }))
+    end)
+  end
+end)
+
+describe("a staple and a chain that stops early:", function()
+  local middle = assert(tls.make_certificate { subject = "CN=Middle", is_ca = true, ca = helper.ca })
+  local one = helper.leaf { ca = middle }
+  local whole = { certificate = one.certificate .. middle.certificate, key = one.key }
+  local hidden = "OCSP response can't be checked: the peer hasn't sent its certificate's issuer"
+  local own, delegated, revoked = pki.ocsp { ca = middle, certificate = one },
+    pki.ocsp { ca = middle, certificate = one, signer = pki.responder(middle) },
+    pki.ocsp { ca = middle, certificate = one, status = "revoked" }
+
+  it("at the issuer (partial_chain)", function()
+    local client = client_context("require", { ca = middle.certificate, partial_chain = true })
+    for _, staple in ipairs { own, delegated } do
+      accepted(client, server_context(staple, one))
+      accepted(client, server_context(staple, whole))
+    end
+    refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole))
+    refused(FAILED, NOBODY, client, server_context(pki.ocsp { ca = middle, certificate = one, signer = helper.ca },
+      whole))
+  end)
+
+  it("at the certificate itself (partial_chain)", function()
+    local client = client_context("require", { ca = one.certificate, partial_chain = true })
+    refused(FAILED, hidden, client, server_context(own, one))
+    accepted(client, server_context(own, whole))
+    accepted(client, server_context(delegated, whole))
+    refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole))
+  end)
+
+  it("at the certificate itself (DANE-EE)", function()
+    local client = client_context("require", { ca = helper.other_ca.certificate })
+    local options = { dane = { { usage = 3, selector = 0, matching_type = 0, data = pki.der(one) } } }
+    accepted(client, server_context(own, whole), nil, options)
+    accepted(client, server_context(delegated, whole), nil, options)
+    refused(FAILED, hidden, client, server_context(own, one), nil, options)
+    refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole), nil, options)
+    refused(NEEDED, "no OCSP response was given", client, server_context(nil, whole), nil, options)
+    -- somebody of the issuer's name who has not made the certificate
+    local twin = assert(tls.make_certificate { subject = "CN=Middle", is_ca = true })
+    refused(FAILED, hidden, client, server_context(pki.ocsp { ca = twin, certificate = one },
+      { certificate = one.certificate .. twin.certificate, key = one.key }), nil, options)
+  end)
+
+  it("at a CA of the peer's (DANE-TA)", function()
+    local client = client_context("require", { ca = helper.other_ca.certificate })
+    local options = { dane = { { usage = 2, selector = 0, matching_type = 0, data = pki.der(middle) } } }
+    accepted(client, server_context(own, whole), nil, options)
+    accepted(client, server_context(delegated, whole), nil, options)
+    refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole), nil, options)
+  end)
+end)
+
+describe("a certificate whose TLS feature extension", function()
+  local client = client_context("request")
+
+  it("can't be read demands a staple", function()
+    local one = with_extensions("CN=leaf", "1.3.6.1.5.5.7.1.24 = DER:0500")
+    refused(NEEDED, "no OCSP response was given, and the certificate demands one (RFC 7633)", client,
+      server_context(nil, one))
+    accepted(client, server_context(pki.ocsp { ca = helper.ca, certificate = one }, one))
+  end)
+
+  it("names something else demands none", function()
+    accepted(client, server_context(nil, with_extensions("CN=leaf", "tlsfeature = 23")))
+  end)
+end)
+
+describe("several certificates", function()
+  it("have their own staples", function()
+    local rsa = helper.leaf { key_type = "rsa" }
+    local revoked = pki.ocsp { ca = helper.ca, certificate = rsa, status = "revoked" }
+    local server = assert(tls.context { role = "server", credentials = {
+      { certificate = leaf.certificate, key = leaf.key, ocsp_response = staples.good },
+      { certificate = rsa.certificate, key = rsa.key, ocsp_response = pki.ocsp { ca = helper.ca, certificate = rsa } },
+    } })
+    for _, version in ipairs { "1.2", "1.3" } do
+      local ec = client_context("require", { max_version = version, signature_algorithms = "ECDSA+SHA256" })
+      local other = client_context("require", { max_version = version,
+        signature_algorithms = "rsa_pss_rsae_sha256:RSA+SHA256" })
+      assert(server:set_ocsp_response(pki.ocsp { ca = helper.ca, certificate = rsa }))
+      accepted(ec, server)
+      accepted(other, server)
+      assert(server:set_ocsp_response(revoked)) -- to the one that it is about
+      accepted(ec, server)
+      refused(REVOKED, "OCSP response: the certificate is revoked", other, server)
+    end
+  end)
+end)
+
+-- ---- resumption ----
+
+for _, version in ipairs { "1.2", "1.3" } do
+  describe("a session of TLS " .. version .. " with a staple", function()
+    local function client(ocsp)
+      return client_context(ocsp, { min_version = version, max_version = version })
+    end
+
+    -- A visit after which the client has its session: was it resumed, the session, the client's error.
+    local function visit(client_side, server_side, session)
+      local a, b = helper.pair(nil, { session = session }, nil, { client = client_side, server = server_side })
+      local got = helper.together {
+        function()
+          local ok, err = a:connect()
+          if ok then assert.equal("x", a:read(1)) end -- with it TLS 1.3's tickets come
+          return ok, err
+        end,
+        function()
+          if b:accept() then assert(b:write("x")) end
+        end,
+      }
+      local resumed, mine = a:resumed(), got[1][1] and a:session()
+      a:close()
+      b:close()
+      return resumed, mine, got[1][2]
+    end
+
+    it("resumes without another: the first verdict holds", function()
+      local requires, server = client "require", server_context(staples.good)
+      local resumed, session = visit(requires, server)
+      assert.is_false(resumed)
+      assert(server:set_ocsp_response(staples.revoked))
+      for _ = 1, 2 do
+        resumed, session = visit(requires, server, session)
+        assert.is_true(resumed)
+      end
+      local _, _, err = visit(requires, server)
+      assert.equal(REVOKED, err.verify.code)
+    end)
+
+    it("is not offered when the staple has ended", function()
+      local requires = client "require"
+      -- it has ended by the clock, but clocks may differ
+      local server = server_context(response { next_update = pki.now() - 100 })
+      local _, session = visit(requires, server)
+      assert(server:set_ocsp_response(staples.good))
+      local resumed, fresh = visit(requires, server, session)
+      assert.is_false(resumed)
+      assert.is_true((visit(requires, server, fresh)))
+    end)
+
+    -- a TLS 1.3 server gives tickets with each resumption
+    local function is_bounded()
+      local requires = client "require"
+      local ends = pki.now() + math.ceil(1 + helper.slow)
+      local server = server_context(response { next_update = ends })
+      local _, first = visit(requires, server)
+      local resumed, second = visit(requires, server, first)
+      assert.is_true(resumed)
+      helper.until_true(function() return pki.now() > ends end, "the staple's end", 10)
+      assert.is_false((visit(requires, server, second)))
+    end
+    if version == "1.3" and helper.slow < 10 then
+      it("is not offered for longer because it has been resumed", is_bounded)
+    end
+
+    it("is not taken from a client that asked for less", function()
+      local server = server_context()
+      for _, weaker in ipairs { helper.client_context { max_version = version }, client "request" } do
+        local _, session, err = visit(weaker, server)
+        assert.is_nil(err)
+        _, _, err = visit(client "require", server, session)
+        assert.equal(NEEDED, err.verify.code)
+      end
+    end)
+  end)
+end
