@@ -1,7 +1,9 @@
--- What a connection tells of certificates: chains of both sides, open, closed, resumed and refused; SCTs.
+-- What a connection tells of certificates: chains of both sides, open, closed, resumed and refused; the stapled OCSP
+-- response; SCTs.
 
 local helper = require "spec.helper"
 local luv = require "cotls.luv"
+local pki = require "spec.pki"
 local tls = require "cotls"
 
 local VERSIONS = { "1.2", "1.3" }
@@ -160,6 +162,77 @@ describe("a resumed session", function()
       assert.not_equal(full.client_random, resumed.client_random)
       assert.not_equal(full.finished, resumed.finished)
     end)
+
+    it(version .. ": on a client, the chain is what the session has kept", function()
+      local both = contexts(version, { ca = root.certificate }, with_chain(server_leaf))
+      local function visit(session)
+        local client, server = helper.pair(nil, { session = session }, nil, both)
+        for _, name in ipairs { "version", "cipher", "group", "peer_certificate", "peer_chain", "client_random" } do
+          assert.is_nil(client[name](client), name) -- though a session is there to be offered
+        end
+        helper.together {
+          function()
+            assert(client:connect())
+            assert.equal("x", client:read(1))
+          end,
+          function()
+            assert(server:accept())
+            assert(server:write("x"))
+          end,
+        }
+        assert.equal(session ~= nil, client:resumed())
+        return client, server
+      end
+      local full = visit()
+      local session = full:session()
+      local again = visit(session)
+      assert.same(list(server_leaf, issuer), again:peer_chain())
+      assert.same(list(server_leaf, issuer, root), full:verified_chain())
+      assert.is_nil(again:verified_chain())
+      assert.is_nil(again:peer_signature_algorithm())
+      local imported, server = visit(assert(tls.session(again:session():export())))
+      assert.same(list(server_leaf), imported:peer_chain())
+      assert.equal(full:group(), imported:group())
+      assert.equal(full:channel_binding("tls-server-end-point"), imported:channel_binding("tls-server-end-point"))
+      for _, kind in ipairs { "tls-exporter", "tls-server-end-point", version == "1.2" and "tls-unique" or nil } do
+        assert.equal(assert(imported:channel_binding(kind)), server:channel_binding(kind))
+      end
+      imported:close()
+      assert.same(list(server_leaf), imported:peer_chain())
+      assert.is_true(imported:resumed())
+    end)
+  end
+end)
+
+describe("ocsp_response", function()
+  local staple = pki.ocsp { ca = issuer, certificate = server_leaf, status = "good" }
+
+  for _, version in ipairs(VERSIONS) do
+    it(version .. ": is told at both ends, after closing too, but not in a resumed session", function()
+      local both = contexts(version, { ca = root.certificate, ocsp = "request" },
+        with_chain(server_leaf, { ocsp_response = { data = staple } }))
+      local client, server = helper.handshaken(nil, nil, nil, both)
+      assert(server:write("x"))
+      assert.equal("x", client:read(1))
+      for _ = 1, 2 do
+        assert.equal(staple, client:ocsp_response())
+        assert.equal(staple, server:ocsp_response())
+        client:close()
+        server:close()
+      end
+      client, server = helper.handshaken(nil, { session = client:session() }, nil, both)
+      assert.is_true(client:resumed())
+      assert.is_nil(client:ocsp_response())
+      assert.is_nil(server:ocsp_response())
+    end)
+
+    it(version .. ": on a server, what it has sent, if a client asks", function()
+      local context = contexts(version, {}, with_chain(server_leaf, { ocsp_response = { data = staple } })).server
+      local told = serve(context, { FLAGS[version], "-status" }, { FLAGS[version] })
+      assert.matches("OCSP Response Status: successful", told[1].output, 1, true)
+      assert.equal(staple, told[1].ocsp_response)
+      assert.is_nil(told[2].ocsp_response)
+    end)
   end
 end)
 
@@ -175,6 +248,12 @@ local function sct_list(...)
   local parts = {}
   for i, one in ipairs { ... } do parts[i] = string.pack(">s2", one) end
   return string.pack(">s2", table.concat(parts))
+end
+
+local function base64(bytes)
+  local status, out = helper.run({ "openssl", "base64", "-A" }, bytes)
+  assert.equal(0, status)
+  return out
 end
 
 -- A self-signed certificate with SCTs inside.
@@ -206,6 +285,45 @@ describe("scts", function()
     end
   end)
 
+  it("are told from the stapled response", function()
+    local staple = pki.ocsp { ca = issuer, certificate = server_leaf, status = "good", scts = sct_list(sct(3), sct(4)) }
+    local client, server = helper.handshaken(nil, nil, nil, contexts(nil,
+      { ca = root.certificate, ocsp = "request" }, with_chain(server_leaf, { ocsp_response = { data = staple } })))
+    for _ = 1, 2 do
+      assert.same({ expected(3, "ocsp"), expected(4, "ocsp") }, client:scts())
+      assert.is_nil(server:scts())
+      client:close()
+    end
+  end)
+
+  for _, version in ipairs(VERSIONS) do
+    it(version .. ": are told from the TLS extension", function()
+      local list_of_one = sct_list(sct(5))
+      local context = string.pack(">I4", version == "1.3" and 0x1080 or 0x1D0)
+      local info = context .. string.pack(">I2s2", 18, list_of_one)
+      local pem = helper.temp_file("-----BEGIN SERVERINFOV2 FOR SCT-----\n" .. base64(info) ..
+        "\n-----END SERVERINFOV2 FOR SCT-----\n")
+      local port = helper.free_port()
+      local child = helper.start { "openssl", "s_server", FLAGS[version], "-accept", "127.0.0.1:" .. port, "-cert",
+        helper.temp_file(helper.server_leaf.certificate), "-key", helper.temp_file(helper.server_leaf.key),
+        "-serverinfo", pem }
+      helper.in_loop(function()
+        local ok, err = pcall(function()
+          child:wait_for("ACCEPT")
+          for _, asked in ipairs { false, "request" } do
+            local conn = assert(tls.connect("localhost", port, { ca = helper.ca.certificate, ocsp = asked or nil }))
+            for _ = 1, 2 do
+              assert.same(asked and { expected(5, "extension") } or {}, conn:scts())
+              conn:close()
+            end
+          end
+        end)
+        child:stop()
+        assert(ok, tostring(err) .. child.stdout .. child.stderr)
+      end)
+    end)
+  end
+
   it("of an unknown version have two fields", function()
     local leaf = certificate_with(sct_list(sct(1, 6)))
     local client = helper.handshaken(nil, nil, nil, {
@@ -233,5 +351,20 @@ describe("scts", function()
     local client, server = helper.handshaken()
     assert.same({}, client:scts())
     assert.is_nil(server:scts())
+  end)
+end)
+
+describe("the server name's context", function()
+  it("has the certificate that is told", function()
+    local other = helper.leaf { names = { "other.example" } }
+    local server = helper.server_context { names = {
+      ["other.example"] = helper.server_context { certificate = other.certificate, key = other.key } } }
+    local both = { client = helper.contexts().client, server = server }
+    local client, accepted = helper.handshaken(nil, { server_name = "other.example" }, nil, both)
+    assert.equal(tls.x509(other.certificate), accepted:certificate())
+    assert.equal(client:channel_binding("tls-server-end-point"), accepted:channel_binding("tls-server-end-point"))
+    client, accepted = helper.handshaken(nil, nil, nil, both)
+    assert.equal(tls.x509(helper.server_leaf.certificate), accepted:certificate())
+    assert.equal(client:peer_certificate(), accepted:certificate())
   end)
 end)

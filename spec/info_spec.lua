@@ -143,6 +143,121 @@ describe("the getters", function()
   end)
 end)
 
+describe("group", function()
+  for _, version in ipairs(VERSIONS) do
+    it(version .. ": is what the option groups takes", function()
+      for _, name in pairs(GROUPS) do
+        if version == "1.3" or not name:find("^ffdhe") then
+          local client, server = helper.handshaken(nil, nil, nil,
+            contexts(version, { groups = { name } }, { groups = { name },
+              certificate = LEAVES.rsa.certificate, key = LEAVES.rsa.key }))
+          assert.equal(name, client:group())
+          assert.equal(name, server:group())
+        end
+      end
+    end)
+
+    it(version .. ": hello_retry, where the client's first one does not fit", function()
+      local client, server = helper.handshaken(nil, nil, nil, contexts(version, { groups = "x25519:secp384r1" },
+        { groups = "secp384r1", certificate = LEAVES.rsa.certificate, key = LEAVES.rsa.key }))
+      for _, conn in ipairs { client, server } do
+        assert.equal("secp384r1", conn:group())
+        assert.equal(version == "1.3", conn:info().hello_retry)
+        conn:close()
+        assert.equal(version == "1.3", conn:info().hello_retry)
+      end
+      assert.equal(client:client_random(), server:client_random())
+      assert.equal(client:server_random(), server:server_random())
+    end)
+  end
+end)
+
+-- ---- after the handshake ----
+
+describe("after the handshake", function()
+  -- Both until the first has nothing more to do.
+  local function both(first, second)
+    helper.together { first, second }
+  end
+
+  it("a key update changes nothing that is told", function()
+    local client, server = helper.handshaken(nil, nil, nil, contexts("1.3"))
+    local before = client:info()
+    local exported = client:export_keying_material(LABEL, 32)
+    both(function()
+      assert(client:key_update(true))
+      assert(client:write("x"))
+      assert.equal("y", client:read(1))
+    end, function()
+      assert.equal("x", server:read(1))
+      assert(server:write("y"))
+    end)
+    assert.equal(exported, client:export_keying_material(LABEL, 32))
+    assert.equal(exported, server:export_keying_material(LABEL, 32))
+    for _, name in ipairs { "finished", "peer_finished", "client_random", "server_random", "group" } do
+      assert.equal(before[name], client[name](client), name)
+    end
+  end)
+
+  it("a renegotiation changes all of it, at both ends", function()
+    local client, server = helper.handshaken(nil, nil, nil,
+      contexts("1.2", { renegotiation = "allow" }, { renegotiation = "allow-client" }))
+    local before, exported = client:info(), client:export_keying_material(LABEL, 32)
+    both(function()
+      assert(client:renegotiate())
+      assert(client:write("x"))
+      assert.equal("y", client:read(1))
+    end, function()
+      assert.equal("x", server:read(1))
+      assert(server:write("y"))
+    end)
+    local after = client:info()
+    for _, name in ipairs { "finished", "peer_finished", "client_random", "server_random" } do
+      assert.not_equal(before[name], after[name], name)
+    end
+    assert.equal(after.finished, server:peer_finished())
+    assert.equal(after.peer_finished, server:finished())
+    assert.equal(after.client_random, server:client_random())
+    assert.equal(after.finished, client:channel_binding("tls-unique"))
+    assert.equal(after.finished, server:channel_binding("tls-unique"))
+    assert.not_equal(exported, client:export_keying_material(LABEL, 32))
+    assert.equal(client:export_keying_material(LABEL, 32), server:export_keying_material(LABEL, 32))
+    for _, conn in ipairs { client, server } do
+      local bytes, err = conn:channel_binding("tls-exporter")
+      assert.is_nil(bytes)
+      assert.matches("not defined where renegotiation is allowed", tostring(err), 1, true)
+    end
+  end)
+
+  it("a client's certificate that comes later is told at both ends", function()
+    local client, server = helper.handshaken(nil, nil, nil, contexts("1.3",
+      { post_handshake_auth = true, certificate = LEAVES.rsa.certificate, key = LEAVES.rsa.key },
+      { ca = helper.ca.certificate }))
+    assert.is_nil(client:certificate())
+    assert.is_nil(server:peer_certificate())
+    both(function()
+      assert.equal("x", client:read(1))
+      assert(client:write("y"))
+    end, function()
+      assert(server:request_client_certificate())
+      assert(server:write("x"))
+      assert.equal("y", server:read(1))
+    end)
+    local expected = tls.x509(LEAVES.rsa.certificate)
+    for _ = 1, 2 do
+      assert.equal(expected, client:certificate())
+      assert.equal(expected, server:peer_certificate())
+      assert.same({ expected }, server:peer_chain())
+      assert.same({ expected, tls.x509(helper.ca.certificate) }, server:verified_chain())
+      assert.equal(SCHEMES.rsa, client:signature_algorithm())
+      assert.equal(SCHEMES.rsa, server:peer_signature_algorithm())
+      assert.equal(SCHEMES.ec, client:peer_signature_algorithm())
+      client:close()
+      server:close()
+    end
+  end)
+end)
+
 -- ---- OpenSSL's programs ----
 
 local function hex(bytes)

@@ -197,7 +197,8 @@ local function single_response(given, now)
     tlv(0x04, sha1(issuer.key)), fields(given.certificate).serial)
   local next_update = given.next_update == nil and now + 86400 or given.next_update
   return sequence(id, certificate_status(given, now), generalized_time(given.this_update or now - 3600),
-    next_update and tlv(0xA0, generalized_time(next_update)) or "")
+    next_update and tlv(0xA0, generalized_time(next_update)) or "",
+    given.scts and tlv(0xA1, sequence(extension("1.3.6.1.4.1.11129.2.4.5", tlv(0x04, given.scts)))) or "")
 end
 
 -- RFC 6960 section 4.2.1
@@ -208,7 +209,7 @@ local FAILURES = { malformed = 1, internal_error = 2, try_later = 3, sig_require
 --   revoked_at: as in a CRL; this_update = moment (an hour ago), next_update = moment (in a day) or false (none);
 --   produced_at = moment (this_update); signer = who signs (ca); certificates = a list to send along (the signer's,
 --   unless it is the ca); by_key = true: the responder is named by its key's hash, not by its name; tamper = true:
---   the signature is damaged; failure = "try_later" …: a response without an answer }
+--   the signature is damaged; scts = RFC 6962's list of them; failure = "try_later" …: a response without an answer }
 -- @return DER
 function pki.ocsp(given)
   if given.failure then return sequence(tlv(0x0A, string.char(FAILURES[given.failure]))) end
