@@ -7,6 +7,8 @@
 --   pki.staples(ca, certificate)                         → { good =, revoked =, stale =, … }, see there
 --   pki.responder(ca)                                    → a delegated responder's certificate and key
 --   pki.der(certificate), pki.serial(certificate)        → DER; the serial number's bytes
+--   pki.rebuilt(certificate, { subject = …, … })         → DER with other values in it, the signature unchanged
+--   pki.tlv, pki.sequence, pki.oid, pki.extension        → DER, value by value
 --   pki.now()                                            → this moment, a whole number
 --
 -- A certificate is what make_certificate has given, PEM text, DER or an x509 object; a CA or signer is what
@@ -30,6 +32,22 @@ end
 
 local function sequence(...) return tlv(0x30, ...) end
 
+local function oid(text)
+  local first, second, rest = text:match("^(%d+)%.(%d+)(.*)$")
+  local bytes = { string.char(first * 40 + second) }
+  for arc in rest:gmatch("%d+") do
+    local number, digits = math.tointeger(tonumber(arc)), ""
+    repeat
+      digits = string.char((number & 0x7F) | (digits == "" and 0 or 0x80)) .. digits
+      number = number >> 7
+    until number == 0
+    bytes[#bytes + 1] = digits
+  end
+  return tlv(0x06, table.unpack(bytes))
+end
+
+pki.tlv, pki.sequence, pki.oid = tlv, sequence, oid
+
 -- The value at a position: its tag, where its contents begin and end.
 local function read_tlv(der, at)
   local tag, length = der:byte(at, at + 1)
@@ -51,20 +69,6 @@ local function children(der, at)
     from = last + 1
   end
   return whole, contents
-end
-
-local function oid(text)
-  local first, second, rest = text:match("^(%d+)%.(%d+)(.*)$")
-  local bytes = { string.char(first * 40 + second) }
-  for arc in rest:gmatch("%d+") do
-    local number, digits = math.tointeger(tonumber(arc)), ""
-    repeat
-      digits = string.char((number & 0x7F) | (digits == "" and 0 or 0x80)) .. digits
-      number = number >> 7
-    until number == 0
-    bytes[#bytes + 1] = digits
-  end
-  return tlv(0x06, table.unpack(bytes))
 end
 
 local function generalized_time(moment) return tlv(0x18, os.date("!%Y%m%d%H%M%SZ", moment)) end
@@ -96,6 +100,19 @@ function pki.serial(certificate)
   local serial = fields(certificate).serial
   local _, from, to = read_tlv(serial, 1)
   return serial:sub(from, to)
+end
+
+local PLACES = { serial = 0, signature = 1, issuer = 2, validity = 3, subject = 4, spki = 5 }
+
+--- The certificate with other values, and the signature it had: for specs of what reads certificates.
+-- @param values serial, signature, issuer, validity, subject, spki: DER; extensions: a list of pki.extension's
+-- @return DER
+function pki.rebuilt(certificate, values)
+  local whole = children(pki.der(certificate), 1)
+  local tbs = children(whole[1], 1)
+  for name, place in pairs(PLACES) do tbs[2 + place] = values[name] or tbs[2 + place] end
+  if values.extensions then tbs[8] = tlv(0xA3, sequence(table.unpack(values.extensions))) end
+  return sequence(sequence(table.unpack(tbs)), whole[2], whole[3])
 end
 
 -- ---- what the openssl command does ----
@@ -142,7 +159,12 @@ end
 
 local REASONS = { unspecified = 0, key_compromise = 1, ca_compromise = 2, superseded = 4, hold = 6 }
 
-local function extension(id, value) return sequence(oid(id), tlv(0x04, value)) end
+--- An extension, by its OID.
+function pki.extension(id, value, critical)
+  return sequence(oid(id), critical and "\1\1\xFF" or "", tlv(0x04, value))
+end
+
+local extension = pki.extension
 
 --- A CRL.
 -- @param given { ca = who has issued the certificates and signs; revoked = a list of certificates, or of

@@ -273,6 +273,12 @@ describe("the shapes in the types file", function()
     for _, cipher in ipairs(tls.ciphers "ALL") do note("cotls.Cipher", cipher) end
     note("cotls.Info", client:info())
     note("cotls.Info", server:info())
+    local cert = client:peer_certificate()
+    note("cotls.Names", cert:names())
+    note("cotls.Key", cert:key())
+    note("cotls.NameAttribute", select(2, cert:subject())[1])
+    note("cotls.NameAttribute", { der = "" }) -- of what is no text
+    for _, extension in ipairs(cert:extensions()) do note("cotls.Extension", extension) end
     client:settimeout(0)
     assert(server:write("abc"))
     note_error(select(2, client:read(10))) -- partial
@@ -285,7 +291,8 @@ describe("the shapes in the types file", function()
   end)
 
   it("have the fields that values have, and no other", function()
-    for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats", "Cipher" } do
+    for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats", "Cipher", "Names", "Key",
+      "NameAttribute", "Extension" } do
       assert.equal(names(seen["cotls." .. class]), names(doc.fields["cotls." .. class]), class)
     end
   end)

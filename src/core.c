@@ -10,6 +10,8 @@
 /* Registry keys: their addresses. */
 static const char state_key, threads_key, scheduler_key;
 
+#define CELL "cotls.cell"
+
 struct cotls_state *cotls_state(lua_State *L)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
@@ -47,6 +49,28 @@ void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const
         lua_setfield(L, -2, "__index");
     }
     lua_pop(L, 1);
+}
+
+void cotls_empty_cell(struct cotls_cell *cell)
+{
+    void *data = cell->data;
+    cell->data = NULL;
+    if (data != NULL)
+        cell->release(data);
+}
+
+static int cell_gc(lua_State *L)
+{
+    cotls_empty_cell(luaL_checkudata(L, 1, CELL));
+    return 0;
+}
+
+struct cotls_cell *cotls_push_cell(lua_State *L, void (*release)(void *data))
+{
+    struct cotls_cell *cell = lua_newuserdatauv(L, sizeof *cell, 0);
+    *cell = (struct cotls_cell){NULL, release};
+    luaL_setmetatable(L, CELL);
+    return cell;
 }
 
 static int core_now(lua_State *L)
@@ -154,7 +178,9 @@ __attribute__((visibility("default"))) int luaopen_cotls_core(lua_State *L);
 
 int luaopen_cotls_core(lua_State *L)
 {
+    static const luaL_Reg cell_meta[] = {{"__gc", cell_gc}, {NULL, NULL}};
     make_state(L);
+    cotls_new_class(L, CELL, cell_meta, NULL);
     cotls_error_open(L);
     cotls_context_open(L);
     cotls_credential_open(L);

@@ -79,6 +79,15 @@ void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler, a table or n
 double cotls_now(void);
 void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
 
+/* Holds what OpenSSL has allocated while Lua may raise: then the collector releases it. */
+struct cotls_cell {
+    void *data; /* NULL: empty */
+    void (*release)(void *data);
+};
+
+struct cotls_cell *cotls_push_cell(lua_State *L, void (*release)(void *data)); /* [-0, +1] */
+void cotls_empty_cell(struct cotls_cell *cell);
+
 /* ---- objects ---- */
 
 /* Bytes that somebody else keeps; data NULL: none. */
@@ -547,13 +556,23 @@ const luaL_Reg *cotls_poller_open(lua_State *L); /* its functions */
 
 /* ---- x509.c ---- */
 
+/* DNS names as in RFC 6125: no fall-back to the subject's CN, a wildcard is a whole label. */
+#define COTLS_NAME_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+
 void cotls_push_x509(lua_State *L, X509 *cert); /* [-0, +1] with its own reference; nil for NULL */
 X509 *cotls_test_x509(lua_State *L, int index); /* NULL: something else */
+X509 *cotls_check_x509(lua_State *L);           /* the first argument */
 int cotls_x509(lua_State *L);
 void cotls_x509_open(lua_State *L);
 
-/* ---- subject.c ---- */
+/* ---- extension.c: certificate extensions ---- */
 
+extern const luaL_Reg cotls_extension_methods[];
+
+/* ---- subject.c: distinguished names ---- */
+
+void cotls_push_name(lua_State *L, const X509_NAME *name);     /* [-0, +2] text, table */
+void cotls_push_object(lua_State *L, const ASN1_OBJECT *type); /* [-0, +1] OID as text */
 bool cotls_name_parse(X509_NAME *name, const char *text, size_t n, const char **reason);
 
 /* ---- make_certificate.c ---- */

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * Distinguished names: from RFC 2253 text. */
+ * Distinguished names: from RFC 2253 text, and to text and a table. A value that
+ * is no text, or not validly encoded, is shown as RFC 2253 section 2.4 has it:
+ * "#" and the DER in hexadecimal. */
 #include "cotls.h"
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/x509.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #define MAX_VALUE 1024 /* of one attribute */
+
+/* ---- from text ---- */
 
 struct text {
     const char *at, *end;
@@ -137,4 +143,193 @@ bool cotls_name_parse(X509_NAME *name, const char *text, size_t n, const char **
         s.at += more;
     }
     return true;
+}
+
+/* ---- to text ---- */
+
+void cotls_push_object(lua_State *L, const ASN1_OBJECT *type)
+{
+    char text[80];
+    int n = OBJ_obj2txt(text, sizeof text, type, 1);
+    if (n < (int)sizeof text) {
+        lua_pushstring(L, n > 0 ? text : "?");
+        return;
+    }
+    char *longer = lua_newuserdatauv(L, (size_t)n + 1, 0);
+    OBJ_obj2txt(longer, n + 1, type, 1);
+    lua_pushstring(L, longer);
+    lua_remove(L, -2);
+}
+
+static void release_text(void *text)
+{
+    OPENSSL_free(text);
+}
+
+/* UTF-8 of any kind of string. [-0, +1], or [-0, +0] and false: it isn't text, or not validly encoded. */
+static bool push_utf8(lua_State *L, const ASN1_STRING *string)
+{
+    struct cotls_cell *cell = cotls_push_cell(L, release_text);
+    unsigned char *text = NULL;
+    int n = ASN1_STRING_to_UTF8(&text, string);
+    cell->data = text;
+    if (n >= 0) {
+        lua_pushlstring(L, (const char *)text, (size_t)n);
+        cotls_empty_cell(cell);
+        lua_remove(L, -2);
+        return true;
+    }
+    bool memory = ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+    ERR_clear_error();
+    lua_pop(L, 1);
+    if (memory)
+        luaL_error(L, "not enough memory");
+    return false;
+}
+
+/* The value's DER. [-0, +1] */
+static void push_value_der(lua_State *L, ASN1_STRING *string)
+{
+    ASN1_TYPE value = {.type = string->type, .value.asn1_string = string};
+    int n = i2d_ASN1_TYPE(&value, NULL);
+    unsigned char *der = lua_newuserdatauv(L, n > 0 ? (size_t)n : 1, 0), *end = der;
+    n = i2d_ASN1_TYPE(&value, &end);
+    lua_pushlstring(L, (const char *)der, n > 0 ? (size_t)n : 0);
+    lua_remove(L, -2);
+}
+
+/* The bytes at index in hexadecimal, with a "#" in front. [-0, +1] */
+static void push_hex(lua_State *L, int index)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    size_t n;
+    const unsigned char *data = (const unsigned char *)lua_tolstring(L, index, &n);
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    luaL_addchar(&b, '#');
+    for (size_t i = 0; i < n; i++) {
+        luaL_addchar(&b, digits[data[i] >> 4]);
+        luaL_addchar(&b, digits[data[i] & 15]);
+    }
+    luaL_pushresult(&b);
+}
+
+/* The UTF-8 at index, escaped as OpenSSL does. [-0, +1] */
+static void push_escaped(lua_State *L, int index)
+{
+    size_t n;
+    const char *text = lua_tolstring(L, index, &n);
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        char hex[4];
+        bool edge = (i == 0 && (c == '#' || c == ' ')) || (i == n - 1 && c == ' ');
+        if (c < 0x20 || c == 0x7F) {
+            snprintf(hex, sizeof hex, "\\%02X", c);
+            luaL_addstring(&b, hex);
+            continue;
+        }
+        if (edge || strchr(",+\"\\<>;", c) != NULL)
+            luaL_addchar(&b, '\\');
+        luaL_addchar(&b, (char)c);
+    }
+    luaL_pushresult(&b);
+}
+
+/* { type =, oid =, rdn =, value = } of an attribute, or der instead of the value; and its text "TYPE=value". [-0, +2] */
+static void push_attribute(lua_State *L, const X509_NAME_ENTRY *entry)
+{
+    const ASN1_OBJECT *type = X509_NAME_ENTRY_get_object(entry);
+    ASN1_STRING *string = X509_NAME_ENTRY_get_data(entry);
+    int nid = OBJ_obj2nid(type), table = lua_gettop(L) + 1;
+    lua_createtable(L, 0, 4);
+    lua_pushinteger(L, X509_NAME_ENTRY_set(entry) + 1);
+    lua_setfield(L, table, "rdn");
+    cotls_push_object(L, type);
+    if (nid != NID_undef)
+        lua_pushstring(L, OBJ_nid2sn(nid));
+    else
+        lua_pushvalue(L, -1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, table, "type");
+    lua_insert(L, -2);
+    lua_setfield(L, table, "oid");
+    lua_pushliteral(L, "=");
+    bool is_text = push_utf8(L, string);
+    if (!is_text)
+        push_value_der(L, string);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, table, is_text ? "value" : "der");
+    if (is_text && nid != NID_undef)
+        push_escaped(L, -1);
+    else {
+        push_value_der(L, string);
+        push_hex(L, -1);
+        lua_remove(L, -2);
+    }
+    lua_remove(L, -2);
+    lua_concat(L, 3);
+}
+
+/* The attribute on top also goes into the table by its type: its value, or a list of values. [-0, +0] */
+static void add_by_type(lua_State *L, int table)
+{
+    int attribute = lua_gettop(L);
+    lua_getfield(L, attribute, "type");
+    if (lua_getfield(L, attribute, "value") != LUA_TNIL) {
+        lua_pushvalue(L, -2);
+        int before = lua_rawget(L, table);
+        if (before == LUA_TSTRING) {
+            lua_createtable(L, 2, 0);
+            lua_insert(L, -2);
+            lua_rawseti(L, -2, 1);
+            lua_pushvalue(L, attribute + 1);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, table);
+        }
+        if (before != LUA_TNIL) {
+            lua_pushvalue(L, attribute + 2);
+            lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+        } else {
+            lua_pushvalue(L, attribute + 1);
+            lua_pushvalue(L, attribute + 2);
+            lua_rawset(L, table);
+        }
+    }
+    lua_settop(L, attribute);
+}
+
+/* The texts in the list on top, the last first, as RFC 2253 has it. [-1, +1] */
+static void join(lua_State *L, const X509_NAME *name)
+{
+    int list = lua_gettop(L);
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (int i = X509_NAME_entry_count(name) - 1, set = -1; i >= 0; i--) {
+        int own = X509_NAME_ENTRY_set(X509_NAME_get_entry(name, i));
+        if (set >= 0)
+            luaL_addchar(&b, own == set ? '+' : ',');
+        set = own;
+        lua_rawgeti(L, list, i + 1);
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+    lua_remove(L, list);
+}
+
+void cotls_push_name(lua_State *L, const X509_NAME *name)
+{
+    int n = X509_NAME_entry_count(name), table = lua_gettop(L) + 1;
+    luaL_checkstack(L, 20, NULL);
+    lua_createtable(L, n, n);
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        push_attribute(L, X509_NAME_get_entry(name, i));
+        lua_rawseti(L, table + 1, i + 1);
+        add_by_type(L, table);
+        lua_rawseti(L, table, i + 1);
+    }
+    join(L, name);
+    lua_insert(L, table);
 }

@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* DNS names as in RFC 6125: no fall-back to the subject's CN, a wildcard is a whole label. */
-#define NAME_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
-
 #define MAX_DEPTH 100 /* OpenSSL's own limit, unless told otherwise */
 
 /* Is any of the connection's names the certificate's? X509_V_OK, or why not. */
@@ -30,7 +27,7 @@ static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
         ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
         int match = ip != NULL
                         ? X509_check_ip(leaf, ASN1_STRING_get0_data(ip), (size_t)ASN1_STRING_length(ip), 0)
-                        : X509_check_host(leaf, name, strlen(name), NAME_FLAGS, NULL);
+                        : X509_check_host(leaf, name, strlen(name), COTLS_NAME_FLAGS, NULL);
         if (verdict == X509_V_OK)
             verdict = ip != NULL ? X509_V_ERR_IP_ADDRESS_MISMATCH : X509_V_ERR_HOSTNAME_MISMATCH;
         ASN1_OCTET_STRING_free(ip);

@@ -335,20 +335,6 @@ function Context:wrap(transport, options) end
 ---@return cotls.Error? err `"config"`: it can't be parsed, has no answer, or is about another certificate.
 function Context:set_ocsp_response(response) end
 
--- ---- certificates ----
-
----A certificate, read by `tls.x509` or shown by a peer. It never changes. Two are equal (`==`) if their DER is.
----@class cotls.X509
-local X509 = {}
-
----The certificate as PEM text (RFC 7468).
----@return string pem
-function X509:pem() end
-
----The certificate as DER (RFC 5280).
----@return string der
-function X509:der() end
-
 ---The ciphers that its connections can use: suites of TLS 1.3 and others, the preferred first, within the range of
 ---versions and the security level. See SSL_get1_supported_ciphers(3).
 ---@return cotls.Cipher[] ciphers
@@ -388,6 +374,141 @@ function Context:flush_sessions() end
 ---@field timeouts integer Sessions that were asked for and too old.
 ---@field cache_full integer Sessions that had to go because others came.
 ---@field cached integer Sessions that are kept now.
+
+-- ---- certificates ----
+
+---A certificate, read by `tls.x509` or shown by a peer. It never changes. Two are equal (`==`) if their DER is;
+---`tostring` tells the subject. Strings are the certificate's bytes: a hostile one may put anything into its names, NUL
+---bytes too. An extension that is malformed, or there twice, says nothing.
+---@class cotls.X509
+local X509 = {}
+
+---Whose it is. See X509_get_subject_name(3), RFC 2253.
+---@return string text As `"CN=localhost,O=Example"`, the most specific first, in UTF-8; what is no text is `#` and the
+---  DER in hexadecimal. Empty: it has names only.
+---@return cotls.Name name
+function X509:subject() end
+
+---Who has signed it. See X509_get_issuer_name(3).
+---@return string text As of `subject`.
+---@return cotls.Name name
+function X509:issuer() end
+
+---The serial number. Only together with the issuer does it name a certificate. See X509_get0_serialNumber(3).
+---@return string hex Lower-case hexadecimal, two digits a byte.
+function X509:serial() end
+
+---When it begins. See X509_get0_notBefore(3).
+---@return integer? moment Seconds since 1970; `nil`: it doesn't say a valid time.
+function X509:not_before() end
+
+---When it ends. See X509_get0_notAfter(3).
+---@return integer? moment Seconds since 1970; `nil`: it doesn't say a valid time.
+function X509:not_after() end
+
+---The names that it is for, of its subjectAltName. To compare them, use `check_host` and its like.
+---RFC 5280 section 4.2.1.6.
+---@return cotls.Names names
+function X509:names() end
+
+---A digest of the DER. See X509_digest(3).
+---@param digest? string Its name, as OpenSSL knows it. Default: `"sha256"`.
+---@return string? hex Lower-case hexadecimal.
+---@return cotls.Error? err `"config"`: there is no such digest.
+function X509:fingerprint(digest) end
+
+---What names the key in the option `pins`, in HPKP and in curl: `"sha256/"` and the base64 of the SHA-256 of its
+---SubjectPublicKeyInfo. RFC 7469 section 2.4.
+---@return string pin
+function X509:spki_pin() end
+
+---What key it is. See EVP_PKEY_get_bits(3).
+---@return cotls.Key? key `nil`: a kind that OpenSSL doesn't know, or damaged.
+function X509:key() end
+
+---What it is signed with. See X509_get_signature_nid(3).
+---@return string name OpenSSL's long name, as `"ecdsa-with-SHA256"`; of an unknown one the OID.
+function X509:signature_algorithm() end
+
+---Is it a CA's? Basic constraints must say so, and key usage, if there is one, allow it. See X509_check_ca(3).
+---@return boolean
+function X509:is_ca() end
+
+---What it may be used for, by its extended key usage: a set. Without that extension: `any`. RFC 5280 section 4.2.1.12.
+---@return table<cotls.Purpose|string, true> purposes As `{ server = true }`; one without a name is there by its OID.
+function X509:purposes() end
+
+---All extensions, as they come. See X509_get_ext(3).
+---@return cotls.Extension[] extensions
+function X509:extensions() end
+
+---Where its issuer's OCSP responder is. RFC 5280 section 4.2.2.1.
+---@return string[] urls
+function X509:ocsp_urls() end
+
+---Where its issuer's certificate is. RFC 5280 section 4.2.2.1.
+---@return string[] urls
+function X509:ca_issuer_urls() end
+
+---Is it for that DNS name? As a connection checks it: by subjectAltName only, and a wildcard stands for one label.
+---See X509_check_host(3), RFC 6125.
+---@param name string
+---@return boolean match `false` also if it is no DNS name.
+function X509:check_host(name) end
+
+---Is it for that IP address? See X509_check_ip(3).
+---@param address string IPv4 or IPv6.
+---@return boolean match `false` also if it is no IP address.
+function X509:check_ip(address) end
+
+---Is it for that mail address? By subjectAltName only; case counts before the at sign. See X509_check_email(3).
+---@param address string
+---@return boolean match
+function X509:check_email(address) end
+
+---The certificate as PEM text (RFC 7468).
+---@return string pem
+function X509:pem() end
+
+---The certificate as DER (RFC 5280).
+---@return string der
+function X509:der() end
+
+---A distinguished name: its attributes in the certificate's order, the most general first, and by the short names of
+---their types (`name.CN`, `name.O`; of an unknown type the OID) their values: a string, or a list where there are
+---several.
+---@class cotls.Name
+---@field [integer] cotls.NameAttribute
+---@field [string] string|string[]
+
+---One attribute of a distinguished name. See X509_NAME_ENTRY_get_object(3).
+---@class cotls.NameAttribute
+---@field type string Its short name, as `"CN"`; of an unknown one the OID.
+---@field oid string As `"2.5.4.3"`.
+---@field rdn integer Attributes of the same number stand side by side (joined by `+`).
+---@field value? string In UTF-8.
+---@field der? string Instead of the value, if that is no text.
+
+---Names that a certificate is for; each list may be empty.
+---@class cotls.Names
+---@field dns string[] DNS names, wildcards too.
+---@field ip string[] IP addresses as text.
+---@field email string[] Mail addresses.
+---@field uri string[] URIs.
+
+---A certificate's key.
+---@class cotls.Key
+---@field type string `"ec"`, `"rsa"`, `"ed25519"`, `"rsa-pss"` or what else OpenSSL has, in lower case.
+---@field bits integer
+---@field curve? string Of an EC key: NIST's name, as `"P-256"`, or else OpenSSL's.
+
+---An extension of a certificate.
+---@class cotls.Extension
+---@field oid string As `"2.5.29.17"`.
+---@field name? string OpenSSL's short name, as `"subjectAltName"`, if it knows it.
+---@field critical boolean
+---@field data string Its value in DER.
+---@field text? string What OpenSSL prints for people, if it can read it. Never decide by it.
 
 -- ---- sessions ----
 
