@@ -209,9 +209,6 @@ function tls.is_error(value) end
 ---  with all that a context says; `"*.example.org"` stands for one label, the exact name comes first. A client that
 ---  asks for none of them gets this context itself. Sessions are kept, and limits of time set, by this context.
 ---  RFC 6066 section 3.
----  with all that a context says; `"*.example.org"` stands for one label, exact names come first. A client that asks
----  for none of them gets this context itself. Sessions are kept, and limits of time set, by this context. RFC 6066
----  section 3.
 ---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
 ---  nothing too. Default: false; true where this context has no certificate.
 ---@field session_cache? integer|false Servers: how many sessions are kept; `false`: none. Default: 20480.
