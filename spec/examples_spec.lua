@@ -434,6 +434,19 @@ local function says(name, lines)
   assert.equal(#lines, n, out)
 end
 
+describe("examples/verify_peer.lua", function()
+  it("accepts what is good, and says why not", function()
+    says("verify_peer.lua", {
+      "a good certificate +accepted: CN=server",
+      "another name +refused: hostname mismatch %(depth 0, CN=server%)",
+      "an unknown CA +refused: unable to get local issuer certificate %(depth 0, CN=server%)",
+      "expired +refused: certificate has expired %(depth 0, CN=server%)",
+      "a pin that matches +accepted: CN=server",
+      "a pin that does not +refused: no key of the verified chain is among the pins %(depth 0, CN=server%)",
+    })
+  end)
+end)
+
 describe("examples/many_names.lua", function()
   it("answers for each name as its context says", function()
     says("many_names.lua", {
