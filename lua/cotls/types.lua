@@ -180,8 +180,8 @@ function tls.is_error(value) end
 ---@field renegotiation? "never"|"allow"|"allow-client" Of TLS 1.2: `"allow"`: this side may call `renegotiate`, and a
 ---  client also answers when its server starts one; `"allow-client"`: a server takes a client's too, which costs it a
 ---  full handshake each time. Default: never; a peer that tries is refused. RFC 5746.
----@field post_handshake_auth? boolean Clients: offer to show the certificate when the server asks later. Default: false.
----  See SSL_CTX_set_post_handshake_auth(3), RFC 8446 section 4.6.2.
+---@field post_handshake_auth? boolean Clients: offer to show the certificate when the server asks later. Default:
+---  false. See SSL_CTX_set_post_handshake_auth(3), RFC 8446 section 4.6.2.
 ---@field min_version? cotls.Version|number The least version. Default: 1.2.
 ---@field max_version? cotls.Version|number The greatest version. Default: the newest there is.
 ---@field ciphers? string|string[] For TLS 1.2 and older, the preferred first: a list as of ciphers(1), in which unknown
@@ -651,8 +651,9 @@ function Connection:write(...) end
 ---@return cotls.Error? err
 function Connection:shutdown(how) end
 
----Renews the keys that this side encrypts with (TLS 1.3); with `ask_peer` the peer renews its own before it writes again.
----Waits for output only. Before the handshake it shakes hands first. See SSL_key_update(3), RFC 8446 section 4.6.3.
+---Renews the keys that this side encrypts with (TLS 1.3); with `ask_peer` the peer renews its own before it writes
+---again. Waits for output only. Before the handshake it shakes hands first. See SSL_key_update(3), RFC 8446 section
+---4.6.3.
 ---@param ask_peer? boolean Default: false.
 ---@return cotls.Connection? conn Itself.
 ---@return cotls.Error? err `"busy"` while a write is under way; `"tls"`, and nothing has happened: it is TLS 1.2.
@@ -660,12 +661,13 @@ function Connection:key_update(ask_peer) end
 
 ---Shakes hands anew (TLS 1.2), in full, with all verification; as a client at once, as a server by asking the client.
 ---
----Nobody else may read or write meanwhile. Data that arrive are kept for later reads, up to 64 KiB, beyond which it fails
----with `"limit"`: read, and call it again. It has `handshake_timeout` from its first call on; after the `"timeout"` of one
----call, call it again to go on. If it fails, or the peer refuses it, the connection is closed. See SSL_renegotiate(3).
+---Nobody else may read or write meanwhile. Data that arrive are kept for later reads, up to 64 KiB, beyond which it
+---fails with `"limit"`: read, and call it again. It has `handshake_timeout` from its first call on; after the
+---`"timeout"` of one call, call it again to go on. If it fails, or the peer refuses it, the connection is closed. See
+---SSL_renegotiate(3).
 ---@return cotls.Connection? conn Itself.
----@return cotls.Error? err As of `do_handshake`; `"tls"`, and nothing has happened: `renegotiation` does not allow it, the
----  peer has no RFC 5746, or it is TLS 1.3.
+---@return cotls.Error? err As of `do_handshake`; `"tls"`, and nothing has happened: `renegotiation` does not allow it,
+---  the peer has no RFC 5746, or it is TLS 1.3.
 function Connection:renegotiate() end
 
 ---Asks the client for a certificate after the handshake (TLS 1.3), whatever `verify_client` says. Sends the request and
