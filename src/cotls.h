@@ -337,6 +337,7 @@ struct cotls_password {
     bool asked; /* it was wanted */
 };
 int cotls_hook_status(SSL *ssl, void *arg);
+int cotls_hook_scts(const CT_POLICY_EVAL_CTX *ctx, const STACK_OF(SCT) * scts, void *arg);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */

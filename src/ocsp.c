@@ -382,12 +382,12 @@ int cotls_set_ocsp_response(lua_State *L)
 
 /* ---- settings ---- */
 
-/* Asks for the staple, and for SCTs (RFC 6962 section 3.3): those are parsed and reported; the permissive rule
- * never fails a handshake for them. */
+/* Asks for the staple, and for SCTs (RFC 6962 section 3.3), which are told and nothing else: the hook is content
+ * with all of them. */
 static bool ask(SSL_CTX *ctx)
 {
     return SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp) == 1 &&
-           SSL_CTX_enable_ct(ctx, SSL_CT_VALIDATION_PERMISSIVE) == 1;
+           SSL_CTX_set_ct_validation_callback(ctx, cotls_hook_scts, NULL) == 1;
 }
 
 static bool set_ocsp(lua_State *L, struct cotls_ctx *x)
