@@ -67,7 +67,7 @@ endif
 
 .DEFAULT_GOAL = build
 .DELETE_ON_ERROR:
-.PHONY: help build deps test demo bench bench-quick lint format asan valgrind docs rock ci \
+.PHONY: help build deps test mutants demo bench bench-quick lint format asan valgrind docs rock ci \
         install uninstall clean specs FORCE
 
 help: ## lists these verbs
@@ -117,6 +117,11 @@ test: ## runs the specs
 # their time limits are to be stretched.
 specs:
 	@$(IN_TREE) $(LUA) $(BUSTED) $(SPEC)
+
+mutants: ## takes out each check of docs/testing.md once and sees its spec fail
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory build
+	@$(LUA) scripts/mutants.lua $(if $(MUTANTS),"$(MUTANTS)")
 
 demo: ## an HTTPS server, its clients, what they negotiated
 	@$(DEPS) build demo

@@ -541,7 +541,7 @@ extern const struct cotls_setting cotls_crl_settings[];
 
 extern const luaL_Reg cotls_dane_methods[];
 bool cotls_dane_start(lua_State *L, struct cotls_conn *c); /* [-0, +1] false, a reason on top */
-int cotls_dane_matched(struct cotls_conn *c, X509_STORE_CTX *store);
+void cotls_dane_matched(struct cotls_conn *c);
 bool cotls_dane_binds_name(const struct cotls_conn *c);
 
 /* ---- socket.c ---- */

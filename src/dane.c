@@ -88,23 +88,21 @@ bool cotls_dane_start(lua_State *L, struct cotls_conn *c)
     return true;
 }
 
-/* After OpenSSL has found the chain good: which record did it? Runs inside OpenSSL. */
-int cotls_dane_matched(struct cotls_conn *c, X509_STORE_CTX *store)
+/* OpenSSL has found the chain good: which record did it? Runs inside OpenSSL. */
+void cotls_dane_matched(struct cotls_conn *c)
 {
     uint8_t usage, selector, matching_type;
     const unsigned char *data;
     size_t size;
-    (void)store;
     if (c->dane == NULL)
-        return X509_V_OK;
+        return;
     c->dane_depth = SSL_get0_dane_tlsa(c->ssl, &usage, &selector, &matching_type, &data, &size);
     if (c->dane_depth < 0)
-        return X509_V_ERR_DANE_NO_MATCH;
+        return;
     for (struct record r = {0}; next_record(c, &r);)
         if (r.usage == usage && r.selector == selector && r.matching_type == matching_type &&
             r.size == size && memcmp(r.data, data, size) == 0)
             c->dane_match = r.at;
-    return X509_V_OK;
 }
 
 /* DANE-EE(3) binds the key to the name by DNS: names and dates of the certificate don't count, RFC 7671 section 5.1. */

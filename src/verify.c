@@ -20,8 +20,7 @@ static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
     int verdict = X509_V_OK;
     if (cotls_dane_binds_name(c))
         return X509_V_OK;
-    if (c->names_len == 0 &&
-        c->active->verifies) /* it was not asked for a name: whose is the certificate to be? */
+    if (c->names_len == 0 && c->active->verifies) /* made for a PSK: whose is the certificate to be? */
         return X509_V_ERR_HOSTNAME_MISMATCH;
     for (const char *name = c->names; name < c->names + c->names_len; name += strlen(name) + 1) {
         ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
@@ -94,7 +93,6 @@ static char *subject_text(const X509 *cert)
 /* What OpenSSL's verdict on the chain is followed by: X509_V_OK, or what is wrong with the peer's certificate,
  * and c->verify_text where OpenSSL's words don't say it. */
 static int (*const checks[])(struct cotls_conn *c, X509_STORE_CTX *store) = {
-    cotls_dane_matched,
     check_names,
     check_pins,
 };
@@ -124,6 +122,8 @@ bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
     bool ok = X509_verify_cert(store) > 0;
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
         X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+    if (ok)
+        cotls_dane_matched(c);
     ok = ok && check_ours(c, store);
     ERR_pop_to_mark();
     if (!ok)

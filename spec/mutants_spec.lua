@@ -1,0 +1,64 @@
+-- docs/testing.md and the lists behind it (scripts/mutants): they name what is there. That each check is missed when
+-- it is taken out, `make mutants` shows.
+
+local helper = require "spec.helper"
+
+local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
+local mutants = dofile(root .. "scripts/mutants.lua")
+
+local function read(path)
+  local handle = assert(io.open(root .. path, "rb"))
+  local text = handle:read("a")
+  handle:close()
+  return text
+end
+
+local function entries()
+  local list = {}
+  for _, subject in ipairs(mutants.subjects()) do
+    for _, one in ipairs(subject) do list[#list + 1] = one end
+  end
+  assert(#list > 0)
+  return list
+end
+
+-- The full names of the specs in a file.
+local function names_in(file)
+  local status, out, errors = helper.run({ helper.lua, root .. "scripts/busted.lua", "--list", root .. file })
+  assert(status == 0, errors)
+  local names = {}
+  for name in out:gmatch("spec%.lua:%d+: ([^\n]+)") do names[name] = true end
+  return names
+end
+
+describe("the checks that are taken out once each", function()
+  it("have their place in the source, once, on one line", function()
+    for _, one in ipairs(entries()) do
+      local changed, count = mutants.apply(one, read(one.file))
+      assert.is_truthy(changed, ("%s: %s is there %s times"):format(one.check, one.from, count))
+      assert.not_equal(one.from, one.to)
+      assert.is_nil(one.from:find("\n"), one.check)
+    end
+  end)
+
+  it("have a spec of that name", function()
+    local known = {}
+    for _, one in ipairs(entries()) do
+      known[one.spec] = known[one.spec] or names_in(one.spec)
+      assert.is_true(known[one.spec][one.name] or false, one.spec .. " has no " .. one.name)
+    end
+  end)
+
+  it("are listed in docs/testing.md: lua5.4 scripts/mutants.lua --write", function()
+    local page = read "docs/testing.md"
+    assert.equal(mutants.page_with(page, mutants.table()), page)
+  end)
+
+  it("are found missing: a place that is not there, a row that is old", function()
+    local one = entries()[1]
+    assert.is_nil((mutants.apply(one, "nothing of it")))
+    assert.is_nil((mutants.apply(one, one.from .. one.from)))
+    local page = read "docs/testing.md"
+    assert.not_equal(page, mutants.page_with(page, "another table\n"))
+  end)
+end)
