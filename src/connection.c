@@ -239,7 +239,7 @@ int cotls_wrap(lua_State *L)
     }
     if (lua_istable(L, WRAP_OPTIONS))
         set_options(L, c);
-    if (x->verifies && c->names_len == 0)
+    if (x->verifies && c->names_len == 0 && x->psk == NULL)
         return wrap_error(L, "server_name",
                           "a client that verifies needs the name to check: give server_name or verify_name");
     if (!cotls_dane_start(L, c)) {
@@ -355,6 +355,8 @@ static int conn_gc(lua_State *L)
     cotls_record_free(c);
     free(c->verify_subject);
     c->verify_subject = NULL;
+    OPENSSL_free(c->psk_identity);
+    c->psk_identity = NULL;
     SSL_SESSION_free(c->session);
     c->session = NULL;
     cotls_push_threads(L);
@@ -535,6 +537,7 @@ void cotls_connection_open(lua_State *L)
     lua_getfield(L, -1, "__index");
     luaL_setfuncs(L, cotls_transfer_methods, 0);
     luaL_setfuncs(L, cotls_renewal_methods, 0);
+    luaL_setfuncs(L, cotls_psk_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);
     luaL_setfuncs(L, cotls_session_methods, 0);
     luaL_setfuncs(L, cotls_early_methods, 0);

@@ -166,6 +166,7 @@ static const struct cotls_setting last_settings[] = {
 static const struct cotls_setting *const settings[] = {
     first_settings,            /* what the others depend on */
     cotls_config_settings,     /* ciphers, groups, the security level; certificates are judged by it */
+    cotls_psk_settings,        /* they order the ciphers */
     cotls_verify_settings,     /* whether and how the peer is verified */
     cotls_trust_settings,      /* trusted CAs */
     cotls_crl_settings,        /* what they have revoked */
@@ -281,6 +282,8 @@ static int ctx_gc(lua_State *L)
     SSL_CTX *ctx = x->ssl_ctx;
     x->ssl_ctx = NULL;
     SSL_CTX_free(ctx);
+    cotls_psk_free(x->psk);
+    x->psk = NULL;
     cotls_tickets_free(x->tickets);
     cotls_cache_free(x->cache);
     x->tickets = NULL;

@@ -99,6 +99,7 @@ struct cotls_text {
 #define COTLS_DIGEST 32 /* SHA-256 */
 
 struct cotls_names;
+struct cotls_psk;
 /* Who a context is. Its certificate is the very X509 that SSL_get_certificate gives where it is in use. */
 struct cotls_credential {
     X509 *leaf; /* NULL until it is complete */
@@ -129,6 +130,7 @@ struct cotls_ctx {
     struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
     size_t credential_count;
     bool trusts;            /* it has CAs of its own */
+    struct cotls_psk *psk;  /* its own, or NULL */
     const char *groups;     /* the list that is given, or NULL; kept by UV_CTX_GROUPS */
     long max_send_fragment; /* 0: not given */
     const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
@@ -246,6 +248,10 @@ struct cotls_conn {
     size_t names_len;
     struct cotls_record *record;
     char *verify_subject;
+    char *psk_identity; /* of the key in use, or NULL */
+    size_t psk_identity_len;
+    bool psk_found; /* a server has the key of the identity it was asked about last */
+    bool psk_used;  /* by a key: what OpenSSL takes for a resumption is none */
     long verify_code;
     int verify_depth;
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
@@ -338,6 +344,14 @@ struct cotls_password {
 };
 int cotls_hook_status(SSL *ssl, void *arg);
 int cotls_hook_scts(const CT_POLICY_EVAL_CTX *ctx, const STACK_OF(SCT) * scts, void *arg);
+int cotls_hook_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **identity, size_t *n,
+                       SSL_SESSION **session);
+int cotls_hook_psk_find(SSL *ssl, const unsigned char *identity, size_t n, SSL_SESSION **session);
+SSL_TICKET_RETURN cotls_hook_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t n,
+                                    SSL_TICKET_STATUS status, void *arg);
+unsigned cotls_hook_psk_client(SSL *ssl, const char *hint, char *identity, unsigned max_identity,
+                               unsigned char *key, unsigned max_key);
+unsigned cotls_hook_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned max_key);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
 
 /* ---- bio_fd.c ---- */
@@ -490,6 +504,21 @@ const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, 
 extern const luaL_Reg cotls_renewal_methods[];
 extern const struct cotls_setting cotls_renewal_settings[];
 enum cotls_step cotls_settle(struct cotls_conn *c, struct cotls_slot *s);
+
+/* ---- psk.c: pre-shared keys ---- */
+
+extern const luaL_Reg cotls_psk_methods[];
+extern const struct cotls_setting cotls_psk_settings[];
+void cotls_psk_free(struct cotls_psk *psk);
+bool cotls_psk_offer(struct cotls_conn *c, const EVP_MD *md, const unsigned char **identity, size_t *n,
+                     SSL_SESSION **session);
+bool cotls_psk_find(struct cotls_conn *c, const unsigned char *identity, size_t n, SSL_SESSION **session);
+unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_identity, unsigned char *key,
+                          size_t max_key);
+unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key);
+int cotls_psk_judge_ticket(const struct cotls_conn *c, const SSL_SESSION *session, int status);
+void cotls_psk_hello(struct cotls_conn *c);
+void cotls_psk_done(struct cotls_conn *c);
 
 /* ---- names.c ---- */
 

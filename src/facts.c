@@ -103,13 +103,14 @@ static X509 *only_certificate(SSL *ssl)
 }
 
 /* A client that shows a certificate signs; of a server OpenSSL tells. */
-static void ask_own(struct cotls_facts *f, SSL *ssl)
+static void ask_own(struct cotls_facts *f, const struct cotls_conn *c)
 {
+    SSL *ssl = c->ssl;
     bool server = SSL_is_server(ssl);
     f->shown = server ? SSL_set_current_cert(ssl, SSL_CERT_SET_SERVER) == 1 : f->signature != NULL;
     if (f->shown)
         f->own = SSL_get_certificate(ssl);
-    else if (server && f->resumed)
+    else if (server && f->resumed && c->psk_identity == NULL) /* a key's session has no certificate */
         f->own = only_certificate(ssl);
 }
 
@@ -165,11 +166,11 @@ static void ask(struct cotls_facts *f, const struct cotls_conn *c)
     f->session = SSL_get_session(ssl);
     f->version = SSL_get_version(ssl);
     f->is_13 = SSL_version(ssl) == TLS1_3_VERSION;
-    f->resumed = SSL_session_reused(ssl);
+    f->resumed = SSL_session_reused(ssl) && !c->psk_used;
     f->extms = SSL_get_extms_support(ssl) == 1;
     ask_peer(f, c);
     ask_signatures(f, ssl);
-    ask_own(f, ssl);
+    ask_own(f, c);
     ask_secrets(f, ssl);
     ask_extensions(f, ssl);
 }

@@ -22,7 +22,7 @@ static void note_hello(struct cotls_conn *c, OSSL_HANDSHAKE_STATE state)
         c->hello_retry = true;
 }
 
-/* SSL_CTX_set_info_callback(3): the states and the alerts that go by. */
+/* SSL_CTX_set_info_callback(3): the states and the alerts that go by, and the end. */
 void cotls_hook_info(const SSL *ssl, int where, int ret)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
@@ -30,6 +30,8 @@ void cotls_hook_info(const SSL *ssl, int where, int ret)
         c->hello_seen = c->hello_retry = false;
     if (c != NULL && (where & SSL_CB_LOOP) != 0)
         note_hello(c, SSL_get_state(ssl));
+    if (c != NULL && (where & SSL_CB_HANDSHAKE_DONE) != 0)
+        cotls_psk_done(c);
     if ((where & SSL_CB_ALERT) == 0 || c == NULL || (ret >> 8) != SSL3_AL_FATAL)
         return;
     c->alert = ret & 255;
@@ -56,9 +58,49 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
 /* SSL_CTX_set_client_hello_cb(3) */
 int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
 {
+    struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
-    return cotls_names_choose(SSL_get_app_data(ssl), alert) ? SSL_CLIENT_HELLO_SUCCESS
-                                                            : SSL_CLIENT_HELLO_ERROR;
+    if (c->ctx->names != NULL && !cotls_names_choose(c, alert))
+        return SSL_CLIENT_HELLO_ERROR;
+    cotls_psk_hello(c);
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+/* SSL_CTX_set_psk_use_session_callback(3) */
+int cotls_hook_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **identity, size_t *n,
+                       SSL_SESSION **session)
+{
+    return cotls_psk_offer(SSL_get_app_data(ssl), md, identity, n, session);
+}
+
+/* SSL_CTX_set_psk_find_session_callback(3) */
+int cotls_hook_psk_find(SSL *ssl, const unsigned char *identity, size_t n, SSL_SESSION **session)
+{
+    return cotls_psk_find(SSL_get_app_data(ssl), identity, n, session);
+}
+
+/* SSL_CTX_set_session_ticket_cb(3), a ticket that was decrypted or not */
+SSL_TICKET_RETURN cotls_hook_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t n,
+                                    SSL_TICKET_STATUS status, void *arg)
+{
+    (void)name;
+    (void)n;
+    (void)arg;
+    return cotls_psk_judge_ticket(SSL_get_app_data(ssl), session, status);
+}
+
+/* SSL_CTX_set_psk_client_callback(3) */
+unsigned cotls_hook_psk_client(SSL *ssl, const char *hint, char *identity, unsigned max_identity,
+                               unsigned char *key, unsigned max_key)
+{
+    (void)hint;
+    return cotls_psk_client(SSL_get_app_data(ssl), identity, max_identity, key, max_key);
+}
+
+/* SSL_CTX_set_psk_server_callback(3) */
+unsigned cotls_hook_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned max_key)
+{
+    return cotls_psk_server(SSL_get_app_data(ssl), identity, key, max_key);
 }
 
 /* SSL_CTX_sess_set_new_cb(3): 1 keeps the reference */

@@ -177,6 +177,7 @@ static const char *const getters[] = {
     "peer_finished",
     "peer_signature_algorithm",
     "pending",
+    "psk_identity",
     "resumed",
     "scts",
     "server_name",

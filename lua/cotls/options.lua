@@ -104,6 +104,14 @@ local credential_types = {
   ocsp_response = is_file,
 }
 
+local function is_keys(value)
+  local ok = type(value) == "table"
+  for identity, key in pairs(ok and value or {}) do
+    ok = ok and type(identity) == "string" and type(key) == "string"
+  end
+  return ok, "a table of strings, identity = key"
+end
+
 local context_types = {
   role = kind("string"),
   certificate = certificates,
@@ -116,6 +124,7 @@ local context_types = {
   ca = certificates,
   insecure = kind("boolean"),
   verify_client = kind("string"),
+  psk = is_keys,
   renegotiation = kind("string"),
   post_handshake_auth = kind("boolean"),
   crl = files,

@@ -5,6 +5,7 @@
 local core = require "cotls.core"
 local config = require "cotls.config"
 local credentials = require "cotls.credentials"
+local psk = require "cotls.psk"
 local verification = require "cotls.verification"
 
 local settings = {}
@@ -117,7 +118,7 @@ end
 -- verification. Each is the name of a setting.
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
-  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "conf",
+  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "conf", "psk",
 }
 
 -- A value as text that no other value has; of files only the contents count.
@@ -166,8 +167,8 @@ end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
-  side, config.read, credentials.read, verification.trust, verification.demands, server_names, sessions, renewal, alpn,
-  limits, session_scope,
+  side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions, renewal,
+  alpn, limits, session_scope,
 }
 
 local function all(steps, given, ...)

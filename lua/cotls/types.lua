@@ -177,6 +177,13 @@ function tls.is_error(value) end
 ---  saying so; else the handshake fails with `"verify"`. `"require"` refuses a server that gives none, `"request"` only
 ---  one whose certificate demands it (RFC 7633). A response that names no end holds a day. Also asks for SCTs
 ---  (RFC 6962), which are reported only. Default: nothing is asked, so that nothing is demanded either.
+---@field psk? table<string, string> Pre-shared keys: identity → key, both bytes; 1 to 255 of an identity, 1 to 512 of a
+---  key, which should be at least 16 from a good random source. A client has one pair. With it a client needs no
+---  `server_name` (a certificate in the place of the key is then refused), a server no certificate. On TLS 1.3 it goes
+---  with SHA-256, on TLS 1.2 its cipher suites come first unless `ciphers` says otherwise. A wrong key is refused by
+---  `illegal_parameter` (1.3) or `bad_record_mac` (1.2), an unknown identity by `handshake_failure`, or the certificate
+---  where the server has one (1.3), or by `unknown_psk_identity` (1.2). An identity with a NUL needs `min_version` 1.3.
+---  Not together with `verify_client = "require"`. RFC 8446 section 2.2, RFC 4279.
 ---@field renegotiation? "never"|"allow"|"allow-client" Of TLS 1.2: `"allow"`: this side may call `renegotiate`, and a
 ---  client also answers when its server starts one; `"allow-client"`: a server takes a client's too, which costs it a
 ---  full handshake each time. Default: never; a peer that tries is refused. RFC 5746.
@@ -780,6 +787,11 @@ function Connection:server_name() end
 ---@return boolean
 function Connection:resumed() end
 
+---The identity of the pre-shared key (`psk`) by which the peers know each other, in this handshake or in the one whose
+---session is resumed; `nil`: there is none. See SSL_get_psk_identity(3).
+---@return string? identity
+function Connection:psk_identity() end
+
 ---The peer's certificate, if there is one. Whether it is good is another matter: `verify_result`. After a resumption it
 ---is the one of the session; of a handshake that failed for it, the one that was refused.
 ---See SSL_get0_peer_certificate(3).
@@ -877,6 +889,7 @@ function Connection:info() end
 ---@field peer_finished? string
 ---@field peer_signature_algorithm? string
 ---@field pending integer
+---@field psk_identity? string
 ---@field resumed boolean
 ---@field scts? cotls.SCT[]
 ---@field server_name? string

@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+-- The option psk: what is asked of identities and keys.
+
+local core = require "cotls.core"
+
+local psk = {}
+
+local refused = core.refused -- option, reason → nil, err
+
+local IDENTITY_MAX, KEY_MAX = 255, 512 -- OpenSSL's: PSK_MAX_IDENTITY_LEN without the NUL, PSK_MAX_PSK_LEN
+
+local function check(identity, key, tls12)
+  if #identity < 1 or #identity > IDENTITY_MAX then return "an identity has 1 to " .. IDENTITY_MAX .. " bytes" end
+  if #key < 1 or #key > KEY_MAX then return "a key has 1 to " .. KEY_MAX .. " bytes" end
+  if tls12 and identity:find("\0", 1, true) then return 'an identity with a NUL needs min_version = "1.3"' end
+end
+
+--- The settings of a context's pre-shared keys.
+-- @return true; or nil, err
+function psk.read(given, out)
+  local keys, count = {}, 0
+  if not given.psk then return true end
+  local tls12 = not tostring(given.min_version):find("1.3", 1, true)
+  for identity, key in pairs(given.psk) do
+    local reason = check(identity, key, tls12)
+    if reason then return refused("psk", reason) end
+    keys[identity], count = key, count + 1
+  end
+  if count == 0 then return refused("psk", "there is no identity") end
+  if given.role ~= "server" and count > 1 then return refused("psk", "a client has one identity") end
+  if given.verify_client == "require" then
+    return refused("psk", 'who has the key shows no certificate, and verify_client = "require" wants one')
+  end
+  out.psk = keys
+  out.psk_first = given.ciphers == nil
+  return true
+end
+
+return psk

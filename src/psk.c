@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT
+ * Pre-shared keys: who has one, instead of a certificate. They lie in C memory of
+ * the context, since OpenSSL asks for them in the middle of a handshake: what it
+ * calls here touches no lua_State. On TLS 1.3 a key goes with SHA-256 (RFC 8446
+ * section 4.2.11), so a server that knows the client's identity chooses among the
+ * suites of that hash; on TLS 1.2 suites with such keys (RFC 4279) come first. */
+#include "cotls.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct key {
+    const unsigned char *identity, *key; /* behind the list */
+    size_t identity_len, key_len;
+};
+
+struct cotls_psk {
+    size_t size, count;
+    struct key keys[];
+};
+
+static const char mark[] = "psk "; /* before the identity, in a session's data */
+
+/* Wipes the keys. */
+void cotls_psk_free(struct cotls_psk *psk)
+{
+    if (psk != NULL)
+        OPENSSL_clear_free(psk, psk->size);
+}
+
+/* The identity's key, or NULL. All are compared, however early one matches. */
+static const struct key *find(const struct cotls_psk *psk, const void *identity, size_t n)
+{
+    const struct key *found = NULL;
+    for (size_t i = 0; psk != NULL && i < psk->count; i++)
+        if (psk->keys[i].identity_len == n && CRYPTO_memcmp(psk->keys[i].identity, identity, n) == 0)
+            found = &psk->keys[i];
+    return found;
+}
+
+/* ---- TLS 1.3 ---- */
+
+/* The session keeps the identity: OpenSSL copies sessions, and a server's tickets keep it too. */
+static bool note_identity(SSL_SESSION *session, const struct key *k)
+{
+    unsigned char data[sizeof mark + PSK_MAX_IDENTITY_LEN];
+    memcpy(data, mark, sizeof mark);
+    memcpy(data + sizeof mark, k->identity, k->identity_len);
+    return SSL_SESSION_set1_ticket_appdata(session, data, sizeof mark + k->identity_len) == 1;
+}
+
+/* A session that stands for the key. NULL: no memory. */
+static SSL_SESSION *make_session(const struct cotls_conn *c, const struct key *k)
+{
+    static const unsigned char suite[] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256: only its hash counts */
+    const SSL_CIPHER *cipher = SSL_CIPHER_find(c->ssl, suite);
+    SSL_SESSION *session = SSL_SESSION_new();
+    if (session != NULL && cipher != NULL && SSL_SESSION_set1_master_key(session, k->key, k->key_len) &&
+        SSL_SESSION_set_cipher(session, cipher) &&
+        SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) &&
+        SSL_SESSION_set1_id_context(session, c->active->scope, sizeof c->active->scope) &&
+        note_identity(session, k))
+        return session;
+    SSL_SESSION_free(session);
+    return NULL;
+}
+
+/* A client's offer; none after a HelloRetryRequest for another hash. false: no memory. */
+bool cotls_psk_offer(struct cotls_conn *c, const EVP_MD *md, const unsigned char **identity, size_t *n,
+                     SSL_SESSION **session)
+{
+    const struct cotls_psk *psk = c->active->psk;
+    *session = NULL;
+    if (psk == NULL || (md != NULL && !EVP_MD_is_a(md, "SHA256")))
+        return true;
+    *identity = psk->keys[0].identity;
+    *n = psk->keys[0].identity_len;
+    *session = make_session(c, &psk->keys[0]);
+    return *session != NULL;
+}
+
+/* What a server has for an identity, a ticket maybe: *session is NULL where it is none of ours. false: no memory. */
+bool cotls_psk_find(struct cotls_conn *c, const unsigned char *identity, size_t n, SSL_SESSION **session)
+{
+    const struct key *k = find(c->active->psk, identity, n);
+    *session = k != NULL ? make_session(c, k) : NULL;
+    c->psk_found = k != NULL;
+    return k == NULL || *session != NULL;
+}
+
+/* ---- TLS 1.2 ---- */
+
+/* OpenSSL asks these for TLS 1.3 too, where it would end an identity at a NUL. */
+static bool is_tls13(const struct cotls_conn *c)
+{
+    return SSL_version(c->ssl) == TLS1_3_VERSION;
+}
+
+/* A client's identity, ended by NUL, and its key; the key's length, 0: none. */
+unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_identity, unsigned char *key,
+                          size_t max_key)
+{
+    const struct cotls_psk *psk = c->active->psk;
+    if (psk == NULL || is_tls13(c))
+        return 0;
+    const struct key *k = &psk->keys[0];
+    if (k->identity_len >= max_identity || k->key_len > max_key)
+        return 0;
+    memcpy(identity, k->identity, k->identity_len);
+    identity[k->identity_len] = '\0';
+    memcpy(key, k->key, k->key_len);
+    return (unsigned)k->key_len;
+}
+
+/* The length of the identity's key, 0: unknown. */
+unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key)
+{
+    if (identity == NULL || is_tls13(c))
+        return 0;
+    const struct key *k = find(c->active->psk, identity, strlen(identity));
+    if (k == NULL || k->key_len > max_key)
+        return 0;
+    memcpy(key, k->key, k->key_len);
+    return (unsigned)k->key_len;
+}
+
+/* ---- the ClientHello, at a server ---- */
+
+static size_t number_at(const unsigned char *p)
+{
+    return (size_t)p[0] << 8 | p[1];
+}
+
+/* Does the pre_shared_key extension name one of ours? Each identity has a length before and an age after it. */
+static bool is_offered(SSL *ssl, const struct cotls_psk *psk)
+{
+    const unsigned char *p;
+    size_t n, end, at = 2;
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &p, &n) || n < 2)
+        return false;
+    end = number_at(p) + 2;
+    while (end <= n && at + 2 <= end) {
+        size_t length = number_at(p + at);
+        if (length > end - at - 2)
+            return false;
+        if (find(psk, p + at + 2, length) != NULL)
+            return true;
+        at += 2 + length + 4;
+    }
+    return false;
+}
+
+/* Leaves of the TLS 1.3 suites those with SHA-256. */
+static void choose_suites(SSL *ssl)
+{
+    char names[256] = "";
+    STACK_OF(SSL_CIPHER) *list = SSL_get_ciphers(ssl);
+    for (int i = 0; i < sk_SSL_CIPHER_num(list); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(list, i);
+        const char *name = SSL_CIPHER_get_name(cipher);
+        const EVP_MD *md = SSL_CIPHER_get_handshake_digest(cipher);
+        if (strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") != 0 || md == NULL ||
+            !EVP_MD_is_a(md, "SHA256") || strlen(names) + strlen(name) + 2 > sizeof names)
+            continue;
+        if (*names != '\0')
+            strcat(names, ":");
+        strcat(names, name);
+    }
+    if (*names != '\0')
+        SSL_set_ciphersuites(ssl, names);
+}
+
+static void answer_as(SSL *ssl, const struct cotls_psk *psk)
+{
+    if (psk == NULL) {
+        SSL_set_psk_find_session_callback(ssl, NULL);
+        SSL_set_psk_server_callback(ssl, NULL);
+    } else {
+        SSL_set_psk_find_session_callback(ssl, cotls_hook_psk_find);
+        SSL_set_psk_server_callback(ssl, cotls_hook_psk_server);
+    }
+}
+
+/* Inside client_hello, when the context in force is chosen: its keys count. */
+void cotls_psk_hello(struct cotls_conn *c)
+{
+    if (c->active != c->ctx)
+        answer_as(c->ssl, c->active->psk);
+    if (c->active->psk != NULL && is_offered(c->ssl, c->active->psk))
+        choose_suites(c->ssl);
+}
+
+/* A server's ticket of another context's: OpenSSL would go on without any session, and so without the key
+ * that the client has as well. */
+int cotls_psk_judge_ticket(const struct cotls_conn *c, const SSL_SESSION *session, int status)
+{
+    unsigned n;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    const unsigned char *scope = SSL_SESSION_get0_id_context(session, &n);
+    if (n != sizeof c->active->scope || memcmp(scope, c->active->scope, n) != 0)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
+/* ---- which key it was ---- */
+
+static void remember(struct cotls_conn *c, const void *identity, size_t n)
+{
+    c->psk_identity = OPENSSL_memdup(identity, n);
+    c->psk_identity_len = c->psk_identity != NULL ? n : 0;
+}
+
+/* What OpenSSL calls a resumption on TLS 1.3: by a key, or of a session that was made by one. On a server
+ * the identity asked about last decides, and the session tells which it was; a client marks sessions of
+ * tickets anew (session.c), and has one identity. */
+static void look_at_session(struct cotls_conn *c)
+{
+    const struct cotls_psk *psk = c->active->psk;
+    void *data;
+    size_t n;
+    bool marked = SSL_SESSION_get0_ticket_appdata(SSL_get_session(c->ssl), &data, &n) && n > sizeof mark &&
+                  memcmp(data, mark, sizeof mark) == 0;
+    c->psk_used = marked && (c->psk_found || !SSL_is_server(c->ssl));
+    if (marked)
+        remember(c, (const char *)data + sizeof mark, n - sizeof mark);
+    else if (!SSL_is_server(c->ssl) && psk != NULL && SSL_get0_peer_certificate(c->ssl) == NULL)
+        remember(c, psk->keys[0].identity, psk->keys[0].identity_len);
+}
+
+/* The handshake is done. What comes after it on TLS 1.3 is no other one. */
+void cotls_psk_done(struct cotls_conn *c)
+{
+    if (is_tls13(c) && c->established)
+        return;
+    OPENSSL_free(c->psk_identity);
+    c->psk_identity = NULL;
+    c->psk_identity_len = 0;
+    c->psk_used = false;
+    const char *identity = SSL_get_psk_identity(c->ssl); /* of TLS 1.2 */
+    if (is_tls13(c) && SSL_session_reused(c->ssl))
+        look_at_session(c);
+    else if (identity != NULL)
+        remember(c, identity, strlen(identity));
+}
+
+static int conn_psk_identity(lua_State *L)
+{
+    const struct cotls_conn *c = cotls_check_conn(L);
+    if (c->psk_identity != NULL)
+        lua_pushlstring(L, c->psk_identity, c->psk_identity_len);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+const luaL_Reg cotls_psk_methods[] = {
+    {"psk_identity", conn_psk_identity},
+    {NULL, NULL},
+};
+
+/* ---- settings ---- */
+
+/* How good a TLS 1.2 suite is for a pre-shared key: forward secret, not, of no use. */
+static int rank(const SSL_CIPHER *cipher)
+{
+    switch (SSL_CIPHER_get_kx_nid(cipher)) {
+    case NID_kx_ecdhe_psk:
+    case NID_kx_dhe_psk:
+        return 0;
+    case NID_kx_psk:
+        return 1;
+    default:
+        return 2;
+    }
+}
+
+/* Brings the suites of TLS 1.2 with such keys to the front; the order is otherwise as it was. */
+static bool order_suites(SSL_CTX *ctx)
+{
+    STACK_OF(SSL_CIPHER) *list = SSL_CTX_get_ciphers(ctx);
+    size_t size = 1, at = 0;
+    for (int i = 0; i < sk_SSL_CIPHER_num(list); i++)
+        size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i))) + 1;
+    char *names = OPENSSL_zalloc(size);
+    for (int r = 0; names != NULL && r <= 2; r++)
+        for (int i = 0; i < sk_SSL_CIPHER_num(list); i++) {
+            const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(list, i);
+            const char *name = SSL_CIPHER_get_name(cipher);
+            if (rank(cipher) != r || strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") == 0)
+                continue;
+            if (at > 0)
+                names[at++] = ':';
+            memcpy(names + at, name, strlen(name));
+            at += strlen(name);
+        }
+    bool ok = names != NULL && (at == 0 || SSL_CTX_set_cipher_list(ctx, names) == 1);
+    OPENSSL_free(names);
+    return ok;
+}
+
+/* The table on top, identity → key; the context owns the copy at once. false: no memory. */
+static bool copy_keys(lua_State *L, struct cotls_ctx *x)
+{
+    size_t count = 0, bytes = 0, size;
+    int table = lua_gettop(L);
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1), count++)
+        bytes += lua_rawlen(L, -2) + lua_rawlen(L, -1);
+    size = sizeof *x->psk + count * sizeof *x->psk->keys + bytes;
+    x->psk = OPENSSL_zalloc(size);
+    if (x->psk == NULL)
+        return false;
+    x->psk->size = size;
+    unsigned char *to = (unsigned char *)&x->psk->keys[count];
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        struct key *k = &x->psk->keys[x->psk->count++];
+        k->identity_len = lua_rawlen(L, -2);
+        k->key_len = lua_rawlen(L, -1);
+        k->identity = memcpy(to, lua_tostring(L, -2), k->identity_len);
+        k->key = memcpy(to + k->identity_len, lua_tostring(L, -1), k->key_len);
+        to += k->identity_len + k->key_len;
+    }
+    return true;
+}
+
+/* The value: identity → key, strings that the face has checked. */
+static bool set_psk(lua_State *L, struct cotls_ctx *x)
+{
+    SSL_CTX *ctx = x->ssl_ctx;
+    if (!copy_keys(L, x))
+        return cotls_refuse(L, "no memory");
+    if (x->server) {
+        SSL_CTX_set_psk_find_session_callback(ctx, cotls_hook_psk_find);
+        SSL_CTX_set_psk_server_callback(ctx, cotls_hook_psk_server);
+        SSL_CTX_set_session_ticket_cb(ctx, NULL, cotls_hook_ticket, NULL);
+        SSL_CTX_set_client_hello_cb(ctx, cotls_hook_client_hello, NULL);
+    } else {
+        SSL_CTX_set_psk_use_session_callback(ctx, cotls_hook_psk_use);
+        SSL_CTX_set_psk_client_callback(ctx, cotls_hook_psk_client);
+    }
+    return true;
+}
+
+/* Are the suites to be ordered? Not those that the user lists. */
+static bool set_psk_first(lua_State *L, struct cotls_ctx *x)
+{
+    return !lua_toboolean(L, -1) || order_suites(x->ssl_ctx) || cotls_refuse(L, "no memory");
+}
+
+const struct cotls_setting cotls_psk_settings[] = {
+    {"psk", set_psk},
+    {"psk_first", set_psk_first},
+    {NULL, NULL},
+};
