@@ -8,7 +8,18 @@ local CA = helper.ca.certificate
 
 local DER = openssl({ "x509", "-outform", "DER" }, LEAF.certificate)
 local KEY_DER = openssl({ "pkey", "-outform", "DER" }, LEAF.key)
-local OF_RSA = helper.leaf { key_type = "rsa" }
+
+-- A leaf under an intermediate of its own.
+local function under(kind)
+  local middle = assert(tls.make_certificate { subject = "CN=Middle " .. kind, is_ca = true, ca = helper.ca })
+  local leaf = helper.leaf { subject = "CN=" .. kind, key_type = kind, ca = middle }
+  return { certificate = leaf.certificate .. middle.certificate, key = leaf.key }, leaf.certificate, middle.certificate
+end
+
+local EC, EC_LEAF, EC_MIDDLE = under "ec"
+local RSA, RSA_LEAF, RSA_MIDDLE = under "rsa"
+local ED, ED_LEAF, ED_MIDDLE = under "ed25519"
+local CA_FILE = helper.temp_file(CA)
 
 local function server(options)
   options.role = "server"
@@ -73,7 +84,7 @@ describe("a certificate and its key", function()
   end)
 
   it("that don't belong together are refused", function()
-    for _, key in ipairs { helper.ca.key, OF_RSA.key, helper.temp_file(OF_RSA.key) } do
+    for _, key in ipairs { helper.ca.key, RSA.key, helper.temp_file(RSA.key) } do
       refused("key", { "does not match the certificate", #key < 200 and key or "PEM" },
         server { certificate = LEAF.certificate, key = key })
     end
@@ -82,7 +93,7 @@ describe("a certificate and its key", function()
 
   it("a client has them, too", function()
     assert(tls.context { ca = CA, certificate = LEAF.certificate, key = LEAF.key })
-    refused("key", { "does not match" }, tls.context { certificate = LEAF.certificate, key = OF_RSA.key })
+    refused("key", { "does not match" }, tls.context { certificate = LEAF.certificate, key = RSA.key })
   end)
 end)
 
@@ -176,22 +187,6 @@ describe("a file that can't be used is named, with the reason", function()
 end)
 
 -- ---- several ----
-
-local function authority(name, kind)
-  return assert(tls.make_certificate { subject = "CN=" .. name, is_ca = true, ca = helper.ca, key_type = kind })
-end
-
--- A leaf under an intermediate of its own.
-local function under(kind)
-  local middle = authority("Middle " .. kind, kind)
-  local leaf = helper.leaf { subject = "CN=" .. kind, key_type = kind, ca = middle }
-  return { certificate = leaf.certificate .. middle.certificate, key = leaf.key }, leaf.certificate, middle.certificate
-end
-
-local EC, EC_LEAF, EC_MIDDLE = under "ec"
-local RSA, RSA_LEAF, RSA_MIDDLE = under "rsa"
-local ED, ED_LEAF, ED_MIDDLE = under "ed25519"
-local CA_FILE = helper.temp_file(CA)
 
 -- A server with several credentials.
 local function several(credentials, more)
