@@ -330,6 +330,7 @@ int cotls_hook_verify(X509_STORE_CTX *store, void *arg);
 void cotls_hook_info(const SSL *ssl, int where, int ret);
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg);
+int cotls_hook_certificate(SSL *ssl, void *arg);
 int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg);
 int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session);
 int cotls_hook_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
@@ -468,6 +469,7 @@ extern const luaL_Reg cotls_config_context_methods[];
 extern const struct cotls_setting cotls_credential_settings[];
 int cotls_credential(lua_State *L);
 bool cotls_credential_staple(struct cotls_credential *k, const void *der, size_t size); /* keeps a copy */
+void cotls_choose_credential(SSL *ssl, const struct cotls_ctx *x);
 bool cotls_sort_chain(struct cotls_credential *k);
 void cotls_credential_open(lua_State *L);
 

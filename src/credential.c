@@ -178,6 +178,31 @@ void cotls_credential_open(lua_State *L)
     cotls_new_class(L, COTLS_CREDENTIAL, meta, NULL);
 }
 
+/* ---- a client's choice ---- */
+
+/* Can the peer verify what a key of that type signs? RSA-PSS is what RSA keys sign with, too. */
+static bool is_wanted(SSL *ssl, const EVP_PKEY *key)
+{
+    int signs, type = EVP_PKEY_get_base_id(key);
+    int n = SSL_get_shared_sigalgs(ssl, 0, NULL, NULL, NULL, NULL, NULL);
+    for (int i = 0; i < n; i++) {
+        SSL_get_shared_sigalgs(ssl, i, &signs, NULL, NULL, NULL, NULL);
+        if (signs == type || (signs == EVP_PKEY_RSA_PSS && type == EVP_PKEY_RSA))
+            return true;
+    }
+    return false;
+}
+
+/* For TLS 1.3, and on servers, OpenSSL chooses; of a TLS 1.2 client it takes the current one, good or not. */
+void cotls_choose_credential(SSL *ssl, const struct cotls_ctx *x)
+{
+    for (size_t i = 0; i < x->credential_count; i++)
+        if (is_wanted(ssl, x->credentials[i]->key)) {
+            SSL_select_current_cert(ssl, x->credentials[i]->leaf);
+            return;
+        }
+}
+
 /* ---- the setting ---- */
 
 /* Of the entry on top; the reason names its own option. [-0, +1] false */
@@ -210,8 +235,8 @@ static bool set_credentials(lua_State *L, struct cotls_ctx *x)
         x->credentials[x->credential_count++] = k;
         lua_settop(L, list);
     }
-    if (n > 1) /* the one that a TLS 1.2 client has */
-        SSL_CTX_select_current_cert(x->ssl_ctx, x->credentials[0]->leaf);
+    if (n > 1 && !x->server)
+        SSL_CTX_set_cert_cb(x->ssl_ctx, cotls_hook_certificate, NULL);
     return true;
 }
 

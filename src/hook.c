@@ -55,6 +55,16 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* SSL_CTX_set_cert_cb(3), of clients */
+int cotls_hook_certificate(SSL *ssl, void *arg)
+{
+    const struct cotls_conn *c = SSL_get_app_data(ssl);
+    (void)arg;
+    if (SSL_version(ssl) < TLS1_3_VERSION)
+        cotls_choose_credential(ssl, c->active);
+    return 1;
+}
+
 /* SSL_CTX_set_client_hello_cb(3) */
 int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
 {
