@@ -65,9 +65,12 @@ describe("chains", function()
     end)
 
     it(version .. ": a client that verifies nothing sees what came", function()
-      local client = helper.handshaken(nil, nil, nil, contexts(version, { insecure = true }, with_chain(server_leaf)))
-      assert.same(list(server_leaf, issuer), client:peer_chain())
-      assert.is_nil(client:verified_chain())
+      for _, ca in ipairs { false, root.certificate } do
+        local client = helper.handshaken(nil, nil, nil,
+          contexts(version, { insecure = true, ca = ca or nil }, with_chain(server_leaf)))
+        assert.same(list(server_leaf, issuer), client:peer_chain())
+        assert.is_nil(client:verified_chain())
+      end
     end)
 
     it(version .. ": a chain that was refused is told", function()
@@ -89,6 +92,19 @@ describe("chains", function()
       }
       assert.same(list(client_leaf, issuer), server:peer_chain())
       assert.is_nil(server:verified_chain())
+    end)
+
+    it(version .. ": a staple that is refused leaves no verified chain", function()
+      local staple = pki.ocsp { ca = issuer, certificate = server_leaf, status = "revoked" }
+      local client, server = helper.pair(nil, nil, nil, contexts(version, { ca = root.certificate, ocsp = "request" },
+        with_chain(server_leaf, { ocsp_response = { data = staple } })))
+      helper.together {
+        function() assert.equal("verify", helper.code_of(client:connect())) end,
+        function() server:accept() end,
+      }
+      assert.same(list(server_leaf, issuer), client:peer_chain())
+      assert.is_nil(client:verified_chain())
+      assert.equal(staple, client:ocsp_response())
     end)
 
     it(version .. ": a name that is refused leaves no verified chain", function()
@@ -294,6 +310,29 @@ describe("scts", function()
       assert.is_nil(server:scts())
       client:close()
     end
+  end)
+
+  it("are complete at the end, however often they are asked for before", function()
+    local staple = pki.ocsp { ca = issuer, certificate = server_leaf, status = "good", scts = sct_list(sct(3)) }
+    local client, server, pump = helper.pair("a relay of 64 bytes", nil, nil, contexts("1.2",
+      { ca = root.certificate, ocsp = "request" }, with_chain(server_leaf, { ocsp_response = { data = staple } })))
+    local asked = 0
+    helper.together({
+      function()
+        local co = coroutine.create(function() assert(client:connect()) end)
+        while true do
+          local got = table.pack(coroutine.resume(co))
+          assert(got[1], got[2])
+          if coroutine.status(co) == "dead" then break end
+          client:scts()
+          if client:peer_certificate() then asked = asked + 1 end
+          coroutine.yield(table.unpack(got, 2, got.n))
+        end
+      end,
+      function() assert(server:accept()) end,
+    }, pump)
+    assert.is_true(asked > 1)
+    assert.same({ expected(3, "ocsp") }, client:scts())
   end)
 
   for _, version in ipairs(VERSIONS) do

@@ -223,6 +223,7 @@ describe("after the handshake", function()
     assert.not_equal(exported, client:export_keying_material(LABEL, 32))
     assert.equal(client:export_keying_material(LABEL, 32), server:export_keying_material(LABEL, 32))
     for _, conn in ipairs { client, server } do
+      assert.is_false(conn:info().hello_retry)
       local bytes, err = conn:channel_binding("tls-exporter")
       assert.is_nil(bytes)
       assert.matches("not defined where renegotiation is allowed", tostring(err), 1, true)

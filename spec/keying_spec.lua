@@ -192,6 +192,7 @@ local function twice(context, priority)
           local bytes, err = conn:channel_binding(kind)
           told[kind], told.errors[kind] = hex(bytes), err
         end
+        told.exported, told.errors.exported = conn:export_keying_material("EXPORTER-a", 32)
         ours[#ours + 1] = told
         conn:write("hello\n")
         conn:read("a")
@@ -250,6 +251,7 @@ describe("gnutls-cli prints what channel_binding tells", function()
     local ours, theirs = twice(helper.contexts().server, "NORMAL:-VERS-ALL:+VERS-TLS1.2:%NO_SESSION_HASH")
     assert.equal(theirs[1]["tls-unique"], ours[1]["tls-unique"])
     assert.equal(theirs[1]["tls-server-end-point"], ours[1]["tls-server-end-point"])
+    for i = 1, 2 do refused("tls", "no extended master secret", ours[i].exported, ours[i].errors.exported) end
     refused("tls", "no extended master secret", nil, ours[1].errors["tls-exporter"])
     refused("tls", "no extended master secret", nil, ours[2].errors["tls-exporter"])
     refused("tls", "no extended master secret", nil, ours[2].errors["tls-unique"])

@@ -145,10 +145,8 @@ static void ask_extensions(struct cotls_facts *f, SSL *ssl)
     SSL_get0_alpn_selected(ssl, &alpn, &n);
     set_text(&f->text[FACT_ALPN], alpn, n);
     set_text(&f->text[FACT_GROUP], name, name != NULL ? (long)strlen(name) : 0);
-    if (SSL_get_tlsext_status_type(ssl) == TLSEXT_STATUSTYPE_ocsp) {
-        long length = SSL_get_tlsext_status_ocsp_resp(ssl, &staple);
-        set_text(&f->text[FACT_STAPLE], staple, length);
-    }
+    long length = SSL_get_tlsext_status_ocsp_resp(ssl, &staple);
+    set_text(&f->text[FACT_STAPLE], staple, length);
 }
 
 static void ask(struct cotls_facts *f, const struct cotls_conn *c)
