@@ -70,8 +70,8 @@ end
 -- The function in whose source that position is.
 local function function_at(text, at)
   local name
-  for line in text:sub(1, at):gmatch("([^\n]*)\n") do
-    name = line:match("^[%a][^;=]-([%w_]+)%(") or line:match("^function [%w_]+[%.:]([%w_]+)%(") or
+  for line in text:sub(1, text:find("\n", at, true)):gmatch("([^\n]*)\n") do
+    name = line:match("^#define ([%w_]+)") or line:match("^[%a][^;=]-([%w_]+)%(") or line:match("^function [%w_]+[%.:]([%w_]+)%(") or
       line:match("^static [^;(]-([%w_]+)%[?%]? = {") or name
   end
   return name

@@ -89,6 +89,50 @@ describe("a client", function()
   end)
 end)
 
+describe("a client that is asked after the handshake", function()
+  -- What comes of it: the code of the verdict on the client's certificate, 0 if it is good; what the client sees.
+  local function asked(own, more)
+    local options = server("none", more)
+    options.ca = helper.ca.certificate
+    local offered = client(own)
+    offered.post_handshake_auth = true
+    local one, two = helper.pair(nil, nil, nil,
+      { client = assert(tls.context(offered)), server = assert(tls.context(options)) })
+    local code, seen
+    helper.together {
+      function()
+        assert(one:connect())
+        assert.equal("y", one:read(1)) -- the request comes before it
+        assert(one:write("x"))
+        seen = select(2, one:read(1))
+        one:close()
+      end,
+      function()
+        assert(two:accept())
+        assert(two:request_client_certificate())
+        assert(two:write("y"))
+        local data, err = two:read(1)
+        assert.is_true(err == nil or err.verify ~= nil, tostring(err))
+        code = err and err.verify.code or two:verify_result().code
+        assert.equal(err == nil and "x" or nil, data)
+        two:close()
+      end,
+    }
+    return code, seen and tostring(seen.alert)
+  end
+
+  it("is judged by the same options", function()
+    local pki = require "spec.pki"
+    assert.equal(0, (asked(OWN)))
+    assert.equal(0, (asked(OWN, { pins = tls.x509(helper.ca.certificate):spki_pin() })))
+    assert.equal(0, (asked(OWN, { crl = pki.crl { ca = helper.ca } })))
+    assert.same({ 20, "unknown_ca" }, { asked(STRANGER) })
+    assert.same({ 50, "handshake_failure" }, { asked(OWN, { pins = "sha256/" .. ("A"):rep(43) .. "=" }) })
+    assert.same({ 23, "certificate_revoked" }, { asked(OWN, { crl = pki.crl { ca = helper.ca, revoked = { OWN } } }) })
+    assert.same({ 26, "unsupported_certificate" }, { asked(OWN, { purpose = "timestampsign" }) })
+  end)
+end)
+
 describe("the options of verification on a server that verifies nobody", function()
   it("are refused by name", function()
     local crl = "-----BEGIN X509 CRL-----"
@@ -99,7 +143,7 @@ describe("the options of verification on a server that verifies nobody", functio
         local context, err = tls.context(options)
         assert.is_nil(context)
         assert.equal("config", err.code)
-        assert.equal(name .. ': nothing is verified: verify_client is "none"', err.reason)
+        assert.equal(name .. ": nothing is verified: there is no ca", err.reason)
       end
       local context, err = tls.context { insecure = true, [name] = value }
       assert.is_nil(context)

@@ -54,11 +54,9 @@ end
 
 -- ---- what else a chain must be ----
 
--- Why no certificate is verified, if so.
+-- Why no certificate is verified, if so. A server with ca may ask for one later, whatever verify_client says.
 local function verifies_nothing(given)
-  if given.role == "server" then
-    return not asks_clients(given) and "nothing is verified: verify_client is \"none\""
-  end
+  if given.role == "server" then return not given.ca and "nothing is verified: there is no ca" end
   return given.insecure and "nothing is verified: the context is insecure"
 end
 
