@@ -309,6 +309,27 @@ describe("credentials that are wrong", function()
   end)
 end)
 
+describe("a session", function()
+  local keys = { ("k"):rep(80) }
+
+  local function serving(...)
+    local context, err = several({ ... }, { ticket_keys = keys })
+    return assert(context, err)
+  end
+
+  it("resumes under certificates with the same names alone, whoever holds the ticket key", function()
+    local path = helper.temp_dir() .. "/session"
+    local _, _, out = visit(serving(LEAF), "-tls1_2", "-sess_out", path)
+    assert.matches("\nNew, TLSv1.2", out)
+    local renewed, other = helper.leaf(), helper.leaf { names = { "localhost", "other.example" } }
+    for _, case in ipairs { { "Reused", LEAF }, { "Reused", renewed }, { "New", other }, { "New", RSA, other },
+      { "New", other, RSA } } do
+      _, _, out = visit(serving(table.unpack(case, 2)), "-tls1_2", "-sess_in", path)
+      assert.matches("\n" .. case[1] .. ", TLSv1.2", out)
+    end
+  end)
+end)
+
 describe("ocsp_response", function()
   local staple = require("spec.pki").ocsp { ca = helper.ca, certificate = LEAF, status = "good" }
 
