@@ -41,8 +41,8 @@ static const char *push_password_fault(lua_State *L, const struct cotls_password
     if (strlen(p->text) != p->size)
         return lua_pushliteral(L, ": its password contains a NUL byte");
     if (missing_algorithm(name, sizeof name))
-        return lua_pushfstring(L, ": encrypted with %s, which OpenSSL 3 has in its legacy provider only",
-                               name);
+        return lua_pushfstring(
+            L, ": encrypted with %s, which OpenSSL 3 doesn't load (its legacy provider may have it)", name);
     if (ERR_GET_LIB(first) == ERR_LIB_EVP && ERR_GET_REASON(first) != EVP_R_BAD_DECRYPT)
         return lua_pushfstring(L, ": %s", ERR_reason_error_string(first));
     return lua_pushliteral(L, ": wrong password, or damaged");
