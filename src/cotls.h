@@ -607,8 +607,50 @@ void cotls_push_name(lua_State *L, const X509_NAME *name);     /* [-0, +2] text,
 void cotls_push_object(lua_State *L, const ASN1_OBJECT *type); /* [-0, +1] OID as text */
 bool cotls_name_parse(X509_NAME *name, const char *text, size_t n, const char **reason);
 
-/* ---- make_certificate.c ---- */
+/* ---- make_certificate.c: reads what is asked for ---- */
+
+#define COTLS_MAX_PURPOSES 128
+
+struct cotls_list {
+    const struct cotls_text *items;
+    size_t count;
+};
+
+struct cotls_key_type {
+    const char *name;
+    EVP_PKEY *(*generate)(unsigned bits);
+};
+
+/* What is asked for; all text belongs to Lua values on the stack. */
+struct cotls_wish {
+    const char *subject; /* NULL: from the names */
+    size_t subject_len;
+    struct cotls_list names, ocsp_urls, ca_issuer_urls;
+    double days;                  /* 0: not said */
+    double not_before, not_after; /* seconds since 1970; NAN: not said */
+    const struct cotls_key_type *key_type;
+    unsigned bits;                            /* of an RSA key; 0: not said */
+    const char *digest;                       /* NULL: SHA-256 */
+    struct cotls_text ca_certificate, ca_key; /* data NULL: it signs itself */
+    int path_length;                          /* -1: no limit */
+    char purposes[COTLS_MAX_PURPOSES];        /* as OpenSSL's configuration names them */
+    bool has_purposes, is_ca, must_staple;
+};
+
+/* What OpenSSL makes of it, and the option and reason of a failure. */
+struct cotls_issue {
+    EVP_PKEY *key, *ca_key;
+    X509 *certificate, *ca_certificate;
+    BIO *key_pem, *certificate_pem;
+    const char *option;
+    const char *reason; /* NULL: OpenSSL's */
+};
 
 int cotls_make_certificate(lua_State *L);
+
+/* ---- issue.c: makes it, without Lua ---- */
+
+bool cotls_issue(const struct cotls_wish *w, struct cotls_issue *k);
+void cotls_issue_free(struct cotls_issue *k);
 
 #endif
