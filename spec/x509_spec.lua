@@ -505,6 +505,15 @@ describe("check_host, check_ip, check_email", function()
     end
   end)
 
+  it("never fall back to the subject", function()
+    for _, names in ipairs { "", "subjectAltName=IP:10.0.0.1" } do
+      local named = by_openssl(names, "/CN=cn.example/emailAddress=dn@a.example")
+      assert.equal("cn.example", select(2, named:subject()).CN)
+      assert.is_false(named:check_host("cn.example"))
+      assert.is_false(named:check_email("dn@a.example"))
+    end
+  end)
+
   it("say no to what is no name", function()
     for _, host in ipairs { "", ".", "..", ".example", ".b.example", "a..example", "a.example..", "a.example\0",
       "a.example\0.b.example", "\0", "a.example ", " a.example", "m\xC3\xBC.b.example", ("x"):rep(64) .. ".b.example",
@@ -566,7 +575,7 @@ describe("a damaged certificate", function()
       state = (state * 1103515245 + 12345) & 0x7FFFFFFF
       return (state >> 8) % n + 1
     end
-    for _ = 1, helper.slow > 1 and 400 or 4000 do
+    for _ = 1, 4000 // helper.slow do
       local bytes = { rich:byte(1, -1) }
       for _ = 1, random(3) do
         local at = random(#bytes)
@@ -578,7 +587,7 @@ describe("a damaged certificate", function()
         ask(cert)
       end
     end
-    assert.is_true(read > 50, read)
+    assert.is_true(read > 50 / helper.slow, read)
   end)
 
   it("leaves nothing in OpenSSL's queue", function()
