@@ -143,7 +143,8 @@ for _, version in ipairs(VERSIONS) do
 
     it("an unknown identity is refused by its alert", function()
       for _, identity in ipairs { "you", "m", "mee", "ME" } do
-        local client, server = pair(client_context(version, { [identity] = KEY }), server_context(version, { me = KEY }))
+        local client, server = pair(client_context(version, { [identity] = KEY }),
+          server_context(version, { me = KEY }))
         local err, other = shake(client, server)
         assert.equal("alert", err.code)
         assert.equal("tls", other.code)
@@ -233,7 +234,8 @@ end
 describe("psk", function()
   it("on TLS 1.3 takes identities with NULs for what they are", function()
     local identity = "a\0b"
-    local client, server = pair(client_context("1.3", { [identity] = KEY }), server_context("1.3", { [identity] = KEY }))
+    local keys = { [identity] = KEY }
+    local client, server = pair(client_context("1.3", keys), server_context("1.3", keys))
     good(client, server)
     assert.equal(identity, server:psk_identity())
     client, server = pair(client_context("1.3", { [identity] = KEY }), server_context("1.3", { a = KEY }))
@@ -326,11 +328,6 @@ end)
 
 -- ---- other programs ----
 
-local FILES = {
-  ca = helper.temp_file(helper.ca.certificate),
-  cert = helper.temp_file(LEAF.certificate),
-  key = helper.temp_file(LEAF.key),
-}
 
 local OPENSSL = { ["1.2"] = "-tls1_2", ["1.3"] = "-tls1_3" }
 local function gnutls(version)
