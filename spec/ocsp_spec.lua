@@ -71,6 +71,19 @@ local function refused(code, text, client_side, server_side, transport, options)
   assert.is_false(client:handshake_done())
 end
 
+-- A certificate of helper.ca with these extensions, by the openssl command.
+local function with_extensions(subject, text)
+  local own, output = helper.leaf { subject = subject, ca = false }, helper.temp_file ""
+  local status, _, err = helper.run { "openssl", "x509", "-in", helper.temp_file(own.certificate), "-clrext", "-CA",
+    helper.temp_file(helper.ca.certificate), "-CAkey", helper.temp_file(helper.ca.key), "-extfile",
+    helper.temp_file("subjectAltName = DNS:localhost\n" .. text), "-out", output }
+  assert(status == 0, err)
+  local handle = assert(io.open(output, "rb"))
+  local pem = handle:read("a")
+  handle:close()
+  return { certificate = pem, key = own.key }
+end
+
 -- ---- what a staple says ----
 
 local GOOD = { "good", "delegated", "delegated_by_key", "endless" }
@@ -214,6 +227,12 @@ describe("the signer of a staple", function()
       server_context(response { signer = any }))
   end)
 
+  it("is no delegate whose key may not sign", function()
+    local one = with_extensions("CN=responder", "extendedKeyUsage = OCSPSigning\nkeyUsage = keyAgreement")
+    refused(FAILED, "OCSP response is signed by a certificate that is not for that", client,
+      server_context(response { signer = one }))
+  end)
+
   it("has a certificate that holds now, and a key that is strong enough", function()
     local later = pki.responder(helper.ca, { not_before = pki.now() + 3600 })
     refused(FAILED, "OCSP response is signed by a delegate whose certificate is not yet valid", client,
@@ -295,7 +314,9 @@ describe("a forged staple:", function()
     forged(staples.other_certificate, UNKNOWN, "OCSP response is about another certificate")
     -- of the same serial number, under a CA of the same name and of another one
     local twin = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
-    for _, ca in ipairs { twin, helper.other_ca } do
+    local renamed = { certificate = select(2, helper.run { "openssl", "req", "-x509", "-new", "-subj", "/CN=Renamed",
+      "-key", helper.temp_file(helper.ca.key) }), key = helper.ca.key }
+    for _, ca in ipairs { twin, helper.other_ca, renamed } do
       forged(pki.ocsp { ca = ca, certificate = leaf }, UNKNOWN, "OCSP response is about another certificate")
     end
   end)
@@ -465,19 +486,6 @@ end)
 
 -- ---- together with other settings of verification ----
 
--- A certificate of helper.ca with these extensions, by the openssl command.
-local function with_extensions(subject, text)
-  local own, output = helper.leaf { subject = subject, ca = false }, helper.temp_file ""
-  local status, _, err = helper.run { "openssl", "x509", "-in", helper.temp_file(own.certificate), "-clrext", "-CA",
-    helper.temp_file(helper.ca.certificate), "-CAkey", helper.temp_file(helper.ca.key), "-extfile",
-    helper.temp_file("subjectAltName = DNS:localhost\n" .. text), "-out", output }
-  assert(status == 0, err)
-  local handle = assert(io.open(output, "rb"))
-  local pem = handle:read("a")
-  handle:close()
-  return { certificate = pem, key = own.key }
-end
-
 describe("a staple and CRLs:", function()
   local responder = pki.responder(helper.ca, {})
   local exempt = with_extensions("CN=exempt", "extendedKeyUsage = OCSPSigning\nnoCheck = ignored")
@@ -537,10 +545,19 @@ describe("a staple and a chain that stops early:", function()
     refused(FAILED, hidden, client, server_context(own, one), nil, options)
     refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole), nil, options)
     refused(NEEDED, "no OCSP response was given", client, server_context(nil, whole), nil, options)
-    -- somebody of the issuer's name who has not made the certificate
-    local twin = assert(tls.make_certificate { subject = "CN=Middle", is_ca = true })
-    refused(FAILED, hidden, client, server_context(pki.ocsp { ca = twin, certificate = one },
-      { certificate = one.certificate .. twin.certificate, key = one.key }), nil, options)
+  end)
+
+  it("whose issuer is not who bears the name", function()
+    local client = client_context("require", { ca = helper.other_ca.certificate })
+    local twin = assert(tls.make_certificate { subject = "CN=Test CA", is_ca = true })
+    local plain = with_extensions("CN=leaf", "authorityKeyIdentifier = none")
+    local options = { dane = { { usage = 3, selector = 0, matching_type = 0, data = pki.der(plain) } } }
+    local function with(ca)
+      return server_context(pki.ocsp { ca = ca, certificate = plain },
+        { certificate = plain.certificate .. ca.certificate, key = plain.key })
+    end
+    refused(FAILED, hidden, client, with(twin), nil, options)
+    accepted(client, with(helper.ca), nil, options)
   end)
 
   it("at a CA of the peer's (DANE-TA)", function()
@@ -585,6 +602,33 @@ describe("several certificates", function()
       assert(server:set_ocsp_response(revoked)) -- to the one that it is about
       accepted(ec, server)
       refused(REVOKED, "OCSP response: the certificate is revoked", other, server)
+    end
+  end)
+end)
+
+describe("a renegotiation", function()
+  it("has its own staple, which is judged", function()
+    local client = client_context("require", { renegotiation = "allow" })
+    local server = server_context(staples.good, nil, { max_version = "1.2", renegotiation = "allow-client" })
+    for _, name in ipairs { "good", "revoked" } do
+      assert(server:set_ocsp_response(staples.good))
+      local a, b = helper.handshaken(nil, nil, nil, { client = client, server = server })
+      assert(server:set_ocsp_response(staples[name]))
+      local got = helper.together {
+        function()
+          local ok, err = a:renegotiate()
+          if ok then assert(a:write "x") end
+          return ok, err
+        end,
+        function() return b:read(1) end,
+      }
+      if name == "good" then
+        assert.equal("x", got[2][1])
+        a:close()
+      else
+        assert.equal(REVOKED, got[1][2].verify.code)
+        assert.equal("bad_certificate_status_response", got[2][2].alert.name)
+      end
     end
   end)
 end)
