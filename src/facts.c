@@ -140,7 +140,8 @@ static void ask_extensions(struct cotls_facts *f, SSL *ssl)
     const unsigned char *alpn;
     unsigned char *staple;
     unsigned int n;
-    int group = (int)SSL_get_negotiated_group(ssl);
+    /* which is asked of the session, and there is none yet after a HelloRetryRequest */
+    int group = f->session != NULL ? (int)SSL_get_negotiated_group(ssl) : NID_undef;
     const char *name = group != NID_undef ? SSL_group_to_name(ssl, group) : NULL;
     SSL_get0_alpn_selected(ssl, &alpn, &n);
     set_text(&f->text[FACT_ALPN], alpn, n);

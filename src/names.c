@@ -110,11 +110,14 @@ static bool refuse(struct cotls_conn *c, int *alert, int number, const char *rea
 }
 
 /* Inside client_hello. It comes again after a HelloRetryRequest and in a renegotiation: with another
- * name then, a client would get what the first one was not asked for. */
+ * name then, a client would get what the first one was not asked for. OpenSSL asks the context in force
+ * then, which the connection may also have been made with. */
 bool cotls_names_choose(struct cotls_conn *c, int *alert)
 {
     char name[TLSEXT_MAXLEN_host_name + 1] = "";
     const struct cotls_names *list = c->ctx->names;
+    if (list == NULL)
+        return true;
     size_t n = read_name(c->ssl, name);
     struct cotls_ctx *x = n > 0 ? find(list, name) : NULL;
     if (x == NULL && list->strict)
@@ -159,6 +162,7 @@ static bool set_names(lua_State *L, struct cotls_ctx *x)
             lua_pushfstring(L, "the context of '%s' is a client's", list->names[i].text);
             return false;
         }
+        SSL_CTX_set_client_hello_cb(list->names[i].context->ssl_ctx, cotls_hook_client_hello, NULL);
         lua_pop(L, 3);
     }
     qsort(list->names, count, sizeof *list->names, by_text);
