@@ -1,50 +1,23 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
+local pki = require "spec.pki"
+local visit = require "spec.visit"
 
--- One visit: the client's and the server's connection after a byte has gone by, closed at the end of the spec.
-local function visit(client, server, options)
-  options = options or {}
-  options.server_name = options.server_name or "localhost"
-  local a, b = helper.pair(options.transport, options.client or { server_name = options.server_name,
-    session = options.session, session_key = options.session_key, verify_name = options.verify_name,
-    alpn = options.alpn }, nil, { client = client, server = server })
-  helper.together {
-    function()
-      assert(a:connect())
-      assert.equal("x", assert(a:read(1))) -- with it TLS 1.3's tickets come
-    end,
-    function()
-      assert(b:accept())
-      assert(b:write("x"))
-    end,
-  }
-  assert.equal(a:resumed(), b:resumed())
-  return a, b
-end
+local resumed, session_of = visit.resumed, visit.session
 
-local function resumed(...)
-  local a, b = visit(...)
-  local was = a:resumed()
-  a:close()
-  b:close()
-  return was
-end
-
-local function session_of(...)
-  local a, b = visit(...)
-  local session = a:session()
-  a:close()
-  b:close()
-  return session
+local function with(...)
+  local all = {}
+  for _, options in ipairs { ... } do
+    for name, value in pairs(options) do all[name] = value end
+  end
+  return all
 end
 
 for _, version in ipairs { "1.2", "1.3" } do
   local only = { min_version = version, max_version = version }
 
   local function client(options)
-    local all = { min_version = version, max_version = version }
-    for name, value in pairs(options or {}) do all[name] = value end
-    return helper.client_context(all)
+    return helper.client_context(with(options or {}, only))
   end
 
   describe("a session of TLS " .. version, function()
@@ -58,14 +31,30 @@ for _, version in ipairs { "1.2", "1.3" } do
     end)
 
     it("is resumed after its connection is closed or collected", function()
-      local a, b = visit(mine, server)
-      a:close()
-      b:close()
-      local session = a:session()
-      a, b = nil, nil -- luacheck: ignore 311
+      local got = visit.over(mine, server)
+      local session = got.client:session()
+      got = nil -- luacheck: ignore 311
       collectgarbage()
       assert.is_true(session:is_resumable())
       assert.is_true(resumed(mine, server, { session = session }))
+      session = visit.good(mine, server).client:session()
+      collectgarbage()
+      collectgarbage()
+      assert.is_true(session:is_resumable())
+      assert.is_true(resumed(mine, server, { session = session }))
+    end)
+
+    it("outlives its context", function()
+      local session
+      do
+        local short = client { ca = { helper.ca.certificate, helper.other_ca.certificate } }
+        session = session_of(short, server)
+      end
+      collectgarbage()
+      collectgarbage()
+      assert.is_true(session:is_resumable())
+      assert.is_true(resumed(client { ca = { helper.ca.certificate, helper.other_ca.certificate } }, server,
+        { session = session }))
     end)
 
     it("tells what it is", function()
@@ -80,57 +69,134 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.equal(7200, session:ticket_lifetime())
       assert.is_true(#session:id() > 0)
       assert.matches("^cotls.session %(TLSv" .. version, tostring(session))
+      local alpn = helper.server_context(with({ alpn = { "a", "b" } }, only))
+      session = session_of(mine, alpn, { alpn = { "b" } })
+      assert.equal("b", session:alpn())
+      assert.equal("b", assert(tls.session(session:export())):alpn())
     end)
 
-    it("is not offered under other settings of verification, or with other names", function()
+    it("tells the server name on both sides, resumed or not", function()
+      local got = visit.over(mine, server)
+      assert.same({ "localhost", "localhost" }, { got.client:server_name(), got.server:server_name() })
+      got = visit.over(mine, server, { session = got.client:session() })
+      assert.is_true(got.resumed)
+      assert.same({ "localhost", "localhost" }, { got.client:server_name(), got.server:server_name() })
+    end)
+
+    it("is there from the handshake's end on, unless that fails", function()
+      local a, b = helper.pair(nil, nil, nil, { client = mine, server = server })
+      assert.is_nil(a:session())
+      assert.is_nil(b:session())
+      a:settimeout(0)
+      assert.equal("want_read", helper.code_of(a:connect()))
+      assert.is_nil(a:session())
+      a:settimeout(nil)
+      helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
+      assert.equal("TLSv" .. version, a:session():version())
+      assert.equal("TLSv" .. version, b:session():version())
+      a:close()
+      b:close()
+      assert.equal("TLSv" .. version, a:session():version())
+      assert.equal("TLSv" .. version, b:session():version())
+      local got = visit.once(client { ca = helper.other_ca.certificate }, server)
+      assert.equal("verify", got.client_error.code)
+      assert.is_nil(got.client:session())
+      assert.is_nil(got.server:session())
+    end)
+
+    it("is lost with a connection that is cut", function()
+      local got = visit.good(mine, server)
+      local session = got.client:session()
+      got.server = nil -- the collector sends nothing
+      collectgarbage()
+      collectgarbage()
+      assert.equal("truncated", helper.code_of(got.client:read(1)))
+      assert.is_false(session:is_resumable())
+      got.client:close()
+      assert.is_nil(got.client:session())
+      assert.is_false(resumed(mine, server, { session = session }))
+    end)
+
+    it("is not offered by another identity", function()
+      local asking = helper.server_context(with({ verify_client = "require", ca = helper.ca.certificate }, only))
+      local alice = helper.leaf { subject = "CN=alice", names = {} }
+      local bob = helper.leaf { subject = "CN=bob", names = {} }
+      local session = session_of(client(alice), asking)
+      assert.is_true(resumed(client(alice), asking, { session = session }))
+      local got = visit.good(client(bob), asking, { session = session_of(client(alice), asking) })
+      assert.is_false(got.resumed)
+      assert.equal(tls.x509(bob.certificate), got.server:peer_certificate())
+      got.client:close()
+      got.server:close()
+    end)
+
+    it("is not offered for other names, or other TLSA records", function()
       local session = session_of(mine, server)
-      assert.is_false(resumed(client { insecure = true }, server, { session = session }))
-      assert.is_false(resumed(client { ca = { helper.ca.certificate, helper.other_ca.certificate } }, server,
-        { session = session }))
       assert.is_false(resumed(mine, server, { session = session, verify_name = "127.0.0.1" }))
-      assert.is_false(resumed(mine, server, { session = session_of(client { insecure = true }, server) }))
-      assert.is_true(resumed(client(), server, { session = session }))
-    end)
-  end)
-
-  describe("resume = true on TLS " .. version, function()
-    local server = helper.server_context(only)
-
-    it("resumes by itself, by the peer's address or the key", function()
-      local mine = client { resume = true }
-      assert.is_false(resumed(mine, server, { session_key = "a" }))
-      assert.is_true(resumed(mine, server, { session_key = "a" }))
-      assert.is_true(resumed(mine, server, { session_key = "a" }))
-      assert.is_false(resumed(mine, server, { session_key = "b" }))
-      assert.is_false(resumed(mine, server, { session_key = "a", alpn = { "x" } }))
-      assert.is_false(resumed(mine, server)) -- a socketpair has no address
-      assert.is_false(resumed(mine, server))
-      assert.is_true(mine:session_stats().cached > 0)
-      assert.equal(mine, mine:flush_sessions())
-      assert.equal(0, mine:session_stats().cached)
-      assert.is_false(resumed(mine, server, { session_key = "a" }))
-    end)
-  end)
-
-  describe("ticket keys on TLS " .. version, function()
-    it("are shared, rotated and taken away", function()
-      local old, new = helper.noise(80, 1), helper.noise(80, 2)
-      local mine = client()
-      local first = helper.server_context { ticket_keys = { old } }
-      local second = helper.server_context { ticket_keys = { new, old } }
-      local session = session_of(mine, first)
-      assert.is_true(resumed(mine, second, { session = session }))
-      assert.equal(first, first:set_ticket_keys { new })
-      assert.is_false(resumed(mine, first, { session = session }))
-      assert.is_true(resumed(mine, second, { session = session_of(mine, first) }))
-      assert.is_false(resumed(mine, helper.server_context(), { session = session_of(mine, first) }))
+      assert.is_false(resumed(mine, server, { session = session, verify_name = { "localhost", "127.0.0.1" } }))
+      assert.is_false(resumed(mine, server, { session = session, server_name = "127.0.0.1" }))
+      local dane = { { usage = 2, selector = 0, matching_type = 0, data = tls.x509(helper.ca.certificate):der() } }
+      local loose = client()
+      assert.is_false(resumed(loose, server, { session = session, dane = dane }))
+      local bound = session_of(loose, server, { dane = dane })
+      assert.is_false(resumed(loose, server, { session = bound }))
     end)
 
-    it("give a new ticket for each that is used up", function()
-      local server = helper.server_context { ticket_keys = { helper.noise(80, 1) }, tickets = 1 }
-      local mine = client { resume = true, session_key = "a" }
-      assert.is_false(resumed(mine, server))
-      for _ = 1, 5 do assert.is_true(resumed(mine, server)) end
+    it("is not offered with a protocol that is over", function()
+      local other = version == "1.2" and "1.3" or "1.2"
+      local session = session_of(mine, helper.server_context())
+      local got = visit.over(helper.client_context { min_version = other, max_version = other },
+        helper.server_context(), { session = session })
+      assert.same({ false, "TLSv" .. other }, { got.resumed, got.client:version() })
     end)
   end)
 end
+
+-- Each: options of a client that the usual server still pleases.
+local NOBODY = pki.crl { ca = helper.ca }
+local _, PIN = helper.run({ "sh", "-c", "openssl x509 -pubkey -noout | openssl pkey -pubin -outform DER | " ..
+  "openssl dgst -sha256 -binary | openssl base64 -A" }, helper.server_leaf.certificate)
+local SCOPE = {
+  insecure = { insecure = true },
+  ca = { ca = { helper.ca.certificate, helper.other_ca.certificate } },
+  crl = { crl = NOBODY },
+  crl_check = { crl = NOBODY, crl_check = "chain" },
+  verify_depth = { verify_depth = 3 },
+  purpose = { purpose = "any" },
+  partial_chain = { partial_chain = true },
+  pins = { pins = "sha256/" .. PIN },
+  ocsp = { ocsp = "request" },
+  security_level = { security_level = 2 },
+  signature_algorithms = { signature_algorithms = "ECDSA+SHA256:RSA+SHA256" },
+  client_signature_algorithms = { client_signature_algorithms = "ECDSA+SHA256" },
+  ciphers = { ciphers = "ECDHE-ECDSA-AES256-GCM-SHA384" },
+  ciphersuites = { ciphersuites = "TLS_AES_256_GCM_SHA384" },
+  options = { options = { "NO_EXTENDED_MASTER_SECRET" } },
+  conf = { conf = { { "Groups", "P-256" } } },
+  psk = { psk = { me = ("k"):rep(32) } },
+}
+-- What these decide is in others, or a server's.
+local ELSEWHERE = { role = true, verify_client = true }
+
+describe("a session is not offered where this differs:", function()
+  local handle = assert(io.open("lua/cotls/settings.lua"))
+  local names = handle:read("a"):match("local SCOPE = (%b{})")
+  handle:close()
+  local server = helper.server_context()
+
+  for name in names:gmatch('"([%w_]+)"') do
+    if not ELSEWHERE[name] then
+      it(name, function()
+        local options = assert(SCOPE[name], "there is no spec of " .. name)
+        for _, version in ipairs { "1.2", "1.3" } do
+          local only = { min_version = version, max_version = version }
+          local with_it, without = helper.client_context(with(options, only)), helper.client_context(only)
+          local session = session_of(with_it, server)
+          assert.is_false(resumed(without, server, { session = session }))
+          assert.is_true(resumed(helper.client_context(with(options, only)), server, { session = session }))
+          assert.is_false(resumed(with_it, server, { session = session_of(without, server) }))
+        end
+      end)
+    end
+  end
+end)

@@ -118,13 +118,17 @@ static bool set_scheduler(lua_State *L, struct cotls_ctx *x)
     return true;
 }
 
+/* Subject and alternative names. */
 static bool add_names(EVP_MD_CTX *md, const X509 *leaf)
 {
-    unsigned char *der = NULL;
+    unsigned char *subject = NULL, *others = NULL;
     int at = X509_get_ext_by_NID(leaf, NID_subject_alt_name, -1);
-    int len = at >= 0 ? i2d_X509_EXTENSION(X509_get_ext(leaf, at), &der) : 0;
-    bool ok = len >= 0 && EVP_DigestUpdate(md, der, (size_t)len);
-    OPENSSL_free(der);
+    int n = i2d_X509_NAME(X509_get_subject_name(leaf), &subject);
+    int m = at >= 0 ? i2d_X509_EXTENSION(X509_get_ext(leaf, at), &others) : 0;
+    bool ok = n >= 0 && m >= 0 && EVP_DigestUpdate(md, subject, (size_t)n) &&
+              EVP_DigestUpdate(md, others, (size_t)m);
+    OPENSSL_free(subject);
+    OPENSSL_free(others);
     return ok;
 }
 

@@ -115,10 +115,12 @@ local function sessions(given, out)
 end
 
 -- What tells sessions of one context from those of another, in every process alike: all that is said about
--- verification. Each is the name of a setting.
+-- verification, and what a session of TLS 1.2 takes with it, its cipher and extended master secret. Each is the name
+-- of a setting.
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
-  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "conf", "psk",
+  "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "ciphers", "ciphersuites", "options",
+  "conf", "psk",
 }
 
 -- A value as text that no other value has; of files only the contents count.
