@@ -309,7 +309,10 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     if (notify)
         notify_peer(c);
     cotls_record_keep(c);
-    cotls_session_keep(c);
+    if (c->established)
+        cotls_session_keep(c);
+    else
+        cotls_session_forget(c);
     c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
         drain(c);

@@ -68,10 +68,22 @@ static bool mark(const struct cotls_conn *c, SSL_SESSION *session)
     return SSL_SESSION_set1_ticket_appdata(session, text, sizeof text) == 1;
 }
 
+/* For how many seconds from its making it is good. A ticket of TLS 1.3 says so itself (RFC 8446 section 4.6.1). */
+static unsigned long lifetime(const SSL_SESSION *session)
+{
+    long timeout = SSL_SESSION_get_timeout(session);
+    unsigned long own = timeout > 0 ? (unsigned long)timeout : 0;
+    unsigned long hint = SSL_SESSION_get_ticket_lifetime_hint(session);
+    bool bound =
+        SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION && SSL_SESSION_has_ticket(session);
+    return bound && hint < own ? hint : own;
+}
+
 static bool is_fresh(const SSL_SESSION *session)
 {
     time_t now = time(NULL), made = (time_t)SSL_SESSION_get_time(session);
-    return SSL_SESSION_is_resumable(session) && made <= now && now - made < SSL_SESSION_get_timeout(session);
+    return SSL_SESSION_is_resumable(session) && made <= now &&
+           (unsigned long)(now - made) < lifetime(session);
 }
 
 /* Offers the session, if a full handshake would verify just what it stands for. */
@@ -127,10 +139,18 @@ void cotls_session_begin(struct cotls_conn *c)
     ERR_clear_error();
 }
 
+/* The connection closes before its handshake is done. What the session that was offered did may be why, and
+ * others of the same server may do it again (RFC 5077 section 3.2): the next handshake is a full one. */
+void cotls_session_forget(struct cotls_conn *c)
+{
+    if (c->remembers && c->offered && c->ctx->cache != NULL)
+        cotls_cache_drop(c->ctx->cache, c->cache_key);
+}
+
 /* A new session of a client; true: the reference is the cache's. */
 bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session)
 {
-    if (!c->remembers || !mark(c, session))
+    if (!c->remembers || c->ctx->cache == NULL || !mark(c, session))
         return false;
     return cotls_cache_put(c->ctx->cache, c->cache_key, session);
 }
@@ -198,7 +218,7 @@ void cotls_session_option(lua_State *L, int index, struct cotls_conn *c)
 /* The connection closes: its session stays at hand. */
 void cotls_session_keep(struct cotls_conn *c)
 {
-    if (c->established && !c->failed)
+    if (!c->failed)
         c->session = SSL_get1_session(c->ssl);
     if (c->session != NULL && !c->ctx->server)
         mark(c, c->session);

@@ -110,6 +110,13 @@ SSL_SESSION *cotls_cache_take(struct cotls_cache *s, const unsigned char key[COT
     return NULL;
 }
 
+void cotls_cache_drop(struct cotls_cache *s, const unsigned char key[COTLS_DIGEST])
+{
+    struct entry *e;
+    while ((e = find(s->buckets[key[0]], key)) != NULL)
+        SSL_SESSION_free(take_out(s, e));
+}
+
 size_t cotls_cache_count(const struct cotls_cache *s)
 {
     return s->count;

@@ -4,6 +4,7 @@
  * it serves. cotls_ticket_key runs inside OpenSSL and touches no lua_State. */
 #include "cotls.h"
 
+#include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -130,8 +131,8 @@ static bool set_session_cache(lua_State *L, struct cotls_ctx *x)
 {
     long size = (long)lua_tointeger(L, -1);
     SSL_CTX_set_session_cache_mode(x->ssl_ctx, size > 0 ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_OFF);
-    if (size > 0) /* OpenSSL takes 0 for no limit */
-        SSL_CTX_sess_set_cache_size(x->ssl_ctx, size);
+    if (size > 0) /* OpenSSL takes 0 for no limit, and keeps one less than it is told */
+        SSL_CTX_sess_set_cache_size(x->ssl_ctx, size < LONG_MAX ? size + 1 : size);
     return true;
 }
 

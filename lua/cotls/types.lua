@@ -234,7 +234,8 @@ function tls.is_error(value) end
 ---@field anti_replay? boolean Servers: `false` makes tickets stateless again in spite of `max_early_data`: whoever saw
 ---  early data can send it again, as often as they like. Default: true.
 ---@field resume? boolean Clients: sessions are remembered and resumed, each only for the same server name, ALPN list,
----  address of the peer and settings of verification; TLS 1.3's once. At most 1000. Default: false.
+---  address of the peer and settings of verification; TLS 1.3's once. At most 1000, and 4 for one server. Where a
+---  handshake that offers one fails, those of that server are forgotten. Default: false.
 ---@field session_key? string Clients with `resume`: stands for the peer in the place of its address. Without either
 ---  nothing is resumed.
 ---@field timeout? number|false Seconds that one operation may take, 0: it never waits. Default: false, none.
