@@ -397,6 +397,20 @@ static bool only_tickets_lost(const struct cotls_conn *c)
     return c->side == SIDE_ACCEPT && SSL_version(c->ssl) == TLS1_3_VERSION;
 }
 
+/* The last flight can't be sent, as where a server has refused early data and gone: its alert says why. */
+static enum cotls_step lost_step(struct cotls_conn *c)
+{
+    char byte;
+    size_t n;
+    c->alert = -1;
+    cotls_clear_errors();
+    enum cotls_step step = cotls_outcome(c, SSL_peek_ex(c->ssl, &byte, 1, &n));
+    if (step == STEP_FAIL && c->alert >= 0 && !c->alert_sent)
+        return step;
+    c->alert = -1; /* one of ours, that the stream has ended, says nothing */
+    return cotls_flush_step(c);
+}
+
 /* What goes with early data before the handshake goes on. */
 static enum cotls_step early_step(struct cotls_conn *c)
 {
@@ -413,6 +427,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     enum cotls_step early = early_step(c);
     if (early != STEP_DONE)
         return early;
+    c->early = EARLY_OVER;
     c->send_lost = c->send_errno != 0;
     cotls_clear_errors();
     c->hold = true;
@@ -420,7 +435,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     c->hold = false;
     int sent = cotls_flush(c);
     if (step == STEP_DONE && sent < 0 && !only_tickets_lost(c))
-        return cotls_flush_step(c);
+        return lost_step(c);
     if (sent == 0 && (step == STEP_DONE || step == STEP_WANT_READ))
         return STEP_WANT_WRITE;
     if (step == STEP_DONE && !c->established) {

@@ -149,7 +149,7 @@ enum {
     UV_CTX_COUNT = UV_CTX_LAST - 1
 };
 
-/* A server's early data: not asked for, being read, read to its end. */
+/* Early data: not begun; a server reads it; it is over, or the handshake has gone on without it. */
 enum cotls_early { EARLY_NONE, EARLY_READING, EARLY_OVER };
 
 enum cotls_side { SIDE_NONE, SIDE_ACCEPT, SIDE_CONNECT };

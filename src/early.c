@@ -75,8 +75,18 @@ static enum cotls_step write_early_step(lua_State *L, struct cotls_conn *c, stru
         const char *data = lua_tolstring(L, s->arg, &n);
         if (n > 0)
             step = write_some(c, data, n);
+        if (step == STEP_DONE)
+            s->written += n;
     }
     return step == STEP_DONE ? cotls_flush_step(c) : step;
+}
+
+/* err.written: the bytes that are encrypted; they are sent or will be. */
+static void annotate_write_early(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    (void)c;
+    lua_pushinteger(L, (lua_Integer)s->written);
+    lua_setfield(L, -2, "written");
 }
 
 /* ---- the server ---- */
@@ -147,7 +157,7 @@ static int push_conn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 }
 
 static const struct cotls_op op_write_early = {"write_early",    SLOT_WHOLE, true,
-                                               write_early_step, push_conn,  NULL};
+                                               write_early_step, push_conn,  annotate_write_early};
 static const struct cotls_op op_read_early = {"read_early",    SLOT_WHOLE, true,
                                               read_early_step, push_early, NULL};
 
@@ -169,12 +179,12 @@ static int conn_write_early(lua_State *L)
         total += n;
     }
     cotls_choose_side(L, c, SIDE_CONNECT, "write_early");
-    if (c->ssl != NULL && (c->established || (c->begun && c->early_written == 0)))
+    if (c->ssl != NULL && c->early == EARLY_OVER)
         return refuse(L, "tls", "early data goes before the handshake, which has begun");
     if (c->ssl != NULL && !c->begun)
         cotls_session_begin(c);
     if (c->ssl != NULL && c->early_written + total > allowance(c)) {
-        lua_pushfstring(L, "the session allows %d bytes of early data", (int)allowance(c));
+        lua_pushfstring(L, "the session allows %I bytes of early data", (LUAI_UACINT)allowance(c));
         return refuse(L, "limit", lua_tostring(L, -1));
     }
     return cotls_run(L, c, &op_write_early, conn_write_early);
@@ -187,8 +197,6 @@ static int conn_read_early(lua_State *L)
     lua_Integer max = luaL_optinteger(L, 2, COTLS_RECORD);
     luaL_argcheck(L, max > 0, 2, "must be at least 1");
     cotls_choose_side(L, c, SIDE_ACCEPT, "read_early");
-    if (c->begun && c->early == EARLY_NONE)
-        c->early = EARLY_OVER; /* a handshake without it: it is refused */
     lua_settop(L, 1);
     lua_pushinteger(L, max < COTLS_RECORD ? max : COTLS_RECORD);
     return cotls_run(L, c, &op_read_early, conn_read_early);

@@ -156,6 +156,8 @@ static bool set_tickets(lua_State *L, struct cotls_ctx *x)
 static bool set_max_early_data(lua_State *L, struct cotls_ctx *x)
 {
     uint32_t max = (uint32_t)lua_tointeger(L, -1);
+    if (max == 0) /* OpenSSL's default: a client that still sends some is skipped over */
+        return true;
     return (SSL_CTX_set_max_early_data(x->ssl_ctx, max) &&
             SSL_CTX_set_recv_max_early_data(x->ssl_ctx, max)) ||
            cotls_refuse(L, "is refused by OpenSSL");

@@ -705,6 +705,7 @@ function Connection:settimeout(seconds) end
 ---@param ... string|number
 ---@return cotls.Connection? conn Itself. Raises if the context is a server's.
 ---@return cotls.Error? err `"limit"`: more than the session allows, which may be nothing; else as of `do_handshake`.
+---  `err.written` says how many bytes are sent, or encrypted and on their way.
 function Connection:write_early(...) end
 
 ---Reads early data, as a server's first call; `accept` then finishes the handshake. What it gives may have been sent
