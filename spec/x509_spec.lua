@@ -44,6 +44,14 @@ describe("tls.x509", function()
     end
   end)
 
+  it("doesn't read a trusted certificate, whose settings it would lose", function()
+    local status, trusted = helper.run({ "openssl", "x509", "-trustout", "-addreject", "serverAuth" }, PEM)
+    assert.equal(0, status)
+    local cert, err = tls.x509(trusted)
+    assert.is_nil(cert)
+    assert.equal("x509: the PEM text: no certificate in it", err.reason)
+  end)
+
   it("raises on other types", function()
     for _, wrong in ipairs { 1, true, {}, { PEM }, { data = 1 }, print, { data = PEM, file = "x" }, io.stdout } do
       local ok, err = pcall(function() tls.x509(wrong) end)

@@ -48,13 +48,14 @@ X509 *cotls_check_x509(lua_State *L)
 
 /* ---- reading ---- */
 
-/* The first certificate of PEM text or DER; NULL: OpenSSL's queue tells why. */
+/* The first certificate of PEM text or DER; NULL: OpenSSL's queue tells why. One with trust settings
+ * (openssl-x509(1), -trustout) would lose them, and with them what it is not trusted for. */
 static X509 *parse(const char *data, size_t n)
 {
     BIO *bio = n < INT32_MAX ? BIO_new_mem_buf(data, (int)n) : NULL;
     X509 *cert = NULL;
     if (bio != NULL && strstr(data, "-----BEGIN") != NULL)
-        cert = PEM_read_bio_X509_AUX(bio, NULL, cotls_hook_password, NULL);
+        cert = PEM_read_bio_X509(bio, NULL, cotls_hook_password, NULL);
     else if (bio != NULL)
         cert = d2i_X509_bio(bio, NULL);
     BIO_free(bio);
