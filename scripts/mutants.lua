@@ -71,8 +71,8 @@ end
 local function function_at(text, at)
   local name
   for line in text:sub(1, text:find("\n", at, true)):gmatch("([^\n]*)\n") do
-    name = line:match("^#define ([%w_]+)") or line:match("^[%a][^;=]-([%w_]+)%(") or line:match("^function [%w_]+[%.:]([%w_]+)%(") or
-      line:match("^static [^;(]-([%w_]+)%[?%]? = {") or name
+    name = line:match("^#define ([%w_]+)") or line:match("^[%a][^;=]-([%w_]+)%(") or
+      line:match("^function [%w_]+[%.:]([%w_]+)%(") or line:match("^static [^;(]-([%w_]+)%[?%]? = {") or name
   end
   return name
 end
