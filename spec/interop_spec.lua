@@ -380,7 +380,7 @@ describe("our client and gnutls-serv", function()
       local port = helper.free_port()
       local argv = append({ "gnutls-serv", "--port", tostring(port), "--x509certfile", FILES.cert, "--x509keyfile",
         FILES.key, "--priority", priority(version) }, ...)
-      against(argv, "listening on IPv4", port, fn)
+      against(argv, "listening on IPv4[^\n]*done", port, fn)
     end
 
     it(version.name .. ": data both ways, and a clean close of either side", function()

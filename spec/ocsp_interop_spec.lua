@@ -207,7 +207,7 @@ for _, version in ipairs(VERSIONS) do
         local port = helper.free_port()
         against({ "gnutls-serv", "--port", tostring(port), "--x509certfile", CERT, "--x509keyfile", KEY, "--echo",
           "--priority", "NORMAL:-VERS-ALL:" .. version.gnutls, "--ignore-ocsp-response-errors",
-          "--ocsp-response=" .. helper.temp_file(staples[name]) }, "listening on IPv4", port,
+          "--ocsp-response=" .. helper.temp_file(staples[name]) }, "listening on IPv4[^\n]*done", port,
           { { ocsp = "require", code = refusal.code, text = refusal.text } })
       end
     end)
