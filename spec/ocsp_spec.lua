@@ -242,6 +242,23 @@ describe("the signer of a staple", function()
       server_context(response { signer = weak }))
   end)
 
+  it("has used a digest that is strong enough for the security level", function()
+    local function signed(digest) -- says "unknown", having heard of no certificate
+      local output, index = helper.temp_file "", helper.temp_file ""
+      local ca, key = helper.temp_file(helper.ca.certificate), helper.temp_file(helper.ca.key)
+      local status, _, err = helper.run({ "openssl", "ocsp", "-index", index, "-CA", ca, "-rsigner", ca, "-rkey", key,
+        "-issuer", ca, "-cert", helper.temp_file(leaf.certificate), "-rmd", digest, "-respout", output, "-no_nonce",
+        "-ndays", "1" })
+      assert(status == 0, err)
+      return output
+    end
+    local weak, strong = signed "sha1", signed "sha384"
+    refused(FAILED, "OCSP response is signed with too weak a digest", client, server_context(weak))
+    refused(UNKNOWN, "OCSP response: the certificate is unknown", client, server_context(strong))
+    refused(UNKNOWN, "OCSP response: the certificate is unknown", client_context("require", { security_level = 0 }),
+      server_context(weak))
+  end)
+
   it("is the certificate itself where that has no other issuer", function()
     local own = helper.leaf { ca = false }
     local trusts = client_context("require", { ca = own.certificate })
@@ -481,6 +498,26 @@ describe("many names on one port", function()
     accepted(client, server)
     local _, err = meet(client, server, nil, { server_name = "other.example" })
     assert.equal(REVOKED, err.verify.code)
+  end)
+end)
+
+-- ---- without a certificate ----
+
+describe("a server with a pre-shared key", function()
+  it("has nothing to staple, and is believed", function()
+    local psk = { me = helper.noise(32) }
+    for _, version in ipairs { "1.2", "1.3" } do
+      local server = assert(tls.context { role = "server", psk = psk, max_version = version })
+      accepted(client_context("require", { psk = psk, max_version = version }), server)
+    end
+  end)
+
+  it("must staple if it shows a certificate instead", function()
+    local server = server_context(nil, nil, { psk = { other = helper.noise(32) } })
+    local client = client_context("require", { min_version = "1.3", psk = { me = helper.noise(32) } })
+    refused(NEEDED, "no OCSP response was given", client, server)
+    assert(server:set_ocsp_response(staples.good))
+    accepted(client, server)
   end)
 end)
 

@@ -165,6 +165,22 @@ static const char *check_delegate(const struct cotls_conn *c, X509 *delegate, ST
     return fault;
 }
 
+/* The security level's bits, as OpenSSL asks them of signatures on certificates. A signature scheme with a digest of
+ * its own passes. */
+static bool is_strong(const struct cotls_conn *c, const OCSP_BASICRESP *basic)
+{
+    static const int wanted[] = {0, 80, 112, 128, 192, 256};
+    const ASN1_OBJECT *scheme;
+    int level = SSL_get_security_level(c->ssl), md;
+    X509_ALGOR_get0(&scheme, NULL, NULL, OCSP_resp_get0_tbs_sigalg(basic));
+    if (!OBJ_find_sigid_algs(OBJ_obj2nid(scheme), &md, NULL) || md == NID_undef)
+        return true;
+    const EVP_MD *digest = EVP_get_digestbynid(md);
+    int bits = md == NID_sha1 ? 63 : digest != NULL ? EVP_MD_get_size(digest) * 4 : 0; /* SHA-1 is broken */
+    int most = (int)(sizeof wanted / sizeof *wanted) - 1;
+    return level <= 0 || bits >= wanted[level < most ? level : most];
+}
+
 /* RFC 6960 section 4.2.2.2; NULL: it is signed as it must be. */
 static const char *check_signature(const struct cotls_conn *c, OCSP_BASICRESP *basic, X509 *issuer)
 {
@@ -176,6 +192,8 @@ static const char *check_signature(const struct cotls_conn *c, OCSP_BASICRESP *b
         fault = NOBODY;
     else if (signer != issuer)
         fault = check_delegate(c, signer, signers);
+    if (fault == NULL && !is_strong(c, basic))
+        fault = "OCSP response is signed with too weak a digest";
     if (fault == NULL) {
         sk_X509_set(signers, 0, signer);
         if (OCSP_basic_verify(basic, signers, NULL, OCSP_NOVERIFY | OCSP_NOINTERN) != 1)
