@@ -516,7 +516,7 @@ describe("security_level", function()
       assert.is_nil(seen[scope])
       seen[scope] = true
     end
-    assert.is_true(seen[settings.context({ ciphers = "HIGH" }).session_scope])
+    assert.is_true(seen[settings.context({ groups = "X25519" }).session_scope])
   end)
 end)
 

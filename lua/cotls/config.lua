@@ -64,15 +64,14 @@ local function cipher_list(value, verifies)
     local wrong = wrong_word(word, i, #words)
     if wrong then return nil, wrong end
   end
-  local dhe, level
+  local dhe
   for _, word in ipairs(words) do
     dhe = dhe or not word:find("^[@!-]") and names_dhe(word)
-    level = tonumber(word:match("^@SECLEVEL=(%d)$")) or level
   end
   if verifies and #words > 0 and not SUITE_B[words[1]] then words[#words + 1] = "!aNULL" end
   local list, reason = as_list(words)
   if list then list.dhe = dhe end
-  return list, reason or level
+  return list, reason
 end
 
 -- Does the context verify its peers?
@@ -84,10 +83,9 @@ end
 local function ciphers(given, out)
   out.security_level = given.security_level
   if not given.ciphers then return true end
-  local list, more = cipher_list(given.ciphers, verifies(given))
-  if not list then return refused("ciphers", more) end
+  local list, reason = cipher_list(given.ciphers, verifies(given))
+  if not list then return refused("ciphers", reason) end
   out.ciphers = list
-  out.security_level = given.security_level or more -- for what depends on it
   return true
 end
 

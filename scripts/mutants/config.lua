@@ -19,8 +19,6 @@ return {
     "(void)x;", "security_level refuses a weak certificate of its own"),
   check("A session is not resumed under another security level", "lua/cotls/settings.lua", '"security_level", ', "",
     SCOPE),
-  check("Nor under another one that ciphers say", "lua/cotls/config.lua",
-    "out.security_level = given.security_level or more", "out.security_level = given.security_level", SCOPE),
   check("Each name of a list is known", "src/config.c", "if (list->try_one(x->ssl_ctx, name) != 1)", "if (0)",
     "ciphers are tried word by word: an unknown one is refused and named"),
   check("Options that have one of their own are refused", "src/config.c", "if (refused != NULL) {", "if (0) {",
