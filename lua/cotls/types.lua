@@ -147,8 +147,8 @@ function tls.is_error(value) end
 ---@field pkcs12? cotls.File Certificate, key and chain in one (RFC 7292), instead of the two. See PKCS12_parse(3).
 ---@field key_uri? string The private key by what ossl_store(7) reaches, as `"file:/etc/key.pem"` or `"pkcs11:…"`,
 ---  instead of `key`. Without `certificate` the certificate that belongs to the key, and its chain, are there, too.
----@field credentials? cotls.Credential[] Several certificates, of different types of keys, instead of the options above:
----  each handshake takes one that the peer can verify. See SSL_CTX_use_cert_and_key(3).
+---@field credentials? cotls.Credential[] Several certificates, of different types of keys, instead of the options
+---  above: each handshake takes one that the peer can verify. See SSL_CTX_use_cert_and_key(3).
 ---@field ocsp_response? cotls.File Servers: the OCSP response in DER that is stapled to the certificate for clients
 ---  that ask (RFC 6066 section 8). It must be about this certificate; whether it still holds is not looked at: keep it
 ---  fresh by `Context:set_ocsp_response`.
