@@ -69,6 +69,7 @@ local function refused(code, text, client_side, server_side, transport, options)
   assert.same({ "alert", "bad_certificate_status_response", false }, { seen.code, seen.alert.name, seen.alert.sent })
   assert.is_nil(client:fileno())
   assert.is_false(client:handshake_done())
+  return client
 end
 
 -- A certificate of helper.ca with these extensions, by the openssl command.
@@ -579,7 +580,8 @@ describe("a staple and a chain that stops early:", function()
     local options = { dane = { { usage = 3, selector = 0, matching_type = 0, data = pki.der(one) } } }
     accepted(client, server_context(own, whole), nil, options)
     accepted(client, server_context(delegated, whole), nil, options)
-    refused(FAILED, hidden, client, server_context(own, one), nil, options)
+    local conn = refused(FAILED, hidden, client, server_context(own, one), nil, options)
+    assert.is_nil(conn:dane_result())
     refused(REVOKED, "OCSP response: the certificate is revoked", client, server_context(revoked, whole), nil, options)
     refused(NEEDED, "no OCSP response was given", client, server_context(nil, whole), nil, options)
   end)

@@ -145,6 +145,7 @@ void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X
     c->verify_code = code;
     c->verify_depth = 0;
     c->verify_text = text;
+    c->dane_match = NULL;
 }
 
 /* ---- settings ---- */
