@@ -86,6 +86,15 @@ describe("crl_check", function()
     judge.both(CHAIN, trust({ REVOKED, ROOTS }, "chain"), GONE)
   end)
 
+  it("\"chain\" refuses a chain that ends before the root: who has issued the last one is not in it", function()
+    local trusted = { ca = MID.certificate, partial_chain = true, crl = { EMPTY, ROOTS }, crl_check = "chain" }
+    judge.both(LEAF, trusted, refused(3, "unable to get certificate CRL", "unknown_ca", 1))
+    trusted.crl_check = "leaf"
+    judge.both(LEAF, trusted)
+    trusted.crl = REVOKED
+    judge.both(LEAF, trusted, GONE)
+  end)
+
   it("is one of these words", function()
     local context, err = tls.context(trust(EMPTY, "all"))
     assert.is_nil(context)
@@ -156,6 +165,21 @@ describe("the lists", function()
       assert.equal("config", err.code)
       assert.matches("^crl_check: there is nothing to check by: give crl, or in ca a directory", err.reason)
     end
+  end)
+
+  it("are those of the context that the server name chooses", function()
+    local function server(crl, names)
+      local all = trust(crl)
+      all.role, all.verify_client, all.names = "server", "require", names
+      all.certificate, all.key = helper.server_leaf.certificate, helper.server_leaf.key
+      return all
+    end
+    local client = { ca = helper.ca.certificate, certificate = CHAIN.certificate, key = CHAIN.key }
+    local wish = { by = "server", code = 23, text = "revoked", alert = "certificate_revoked" }
+    local strict, lax = assert(tls.context(server(REVOKED))), assert(tls.context(server()))
+    judge.refused({ client = client, server = server(nil, { localhost = strict }) }, wish)
+    judge.accepted { client = client, server = server(REVOKED, { localhost = lax }) }
+    judge.refused({ client = client, server = server(REVOKED, { ["other.example"] = lax }) }, wish)
   end)
 
   it("are part of what a session stands for", function()

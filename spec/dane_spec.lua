@@ -128,6 +128,17 @@ describe("the names", function()
     accepted(meeting(old, { good }, nil, elsewhere), good, 0)
   end)
 
+  it("don't count for DANE-EE(3), nor do CRLs; for the other usages they do", function()
+    local pki = require "spec.pki"
+    local crl = pki.crl { ca = MID, revoked = { LEAF } }
+    local given = meeting(CHAIN, { record(3, 1, 1, LEAF.certificate) })
+    given.client.crl = crl
+    judge.accepted(given)
+    given = meeting(CHAIN, { record(2, 1, 1, ROOT.certificate) })
+    given.client.crl = crl
+    judge.refused(given, { code = 23, text = "revoked", alert = "certificate_revoked" })
+  end)
+
   it("count for the other usages, and so do dates", function()
     judge.refused(meeting(CHAIN, { record(2, 1, 1, ROOT.certificate) }, nil, elsewhere), WRONG_NAME)
     judge.refused(meeting(CHAIN, { record(1, 1, 1, LEAF.certificate) }, ROOT.certificate, elsewhere), WRONG_NAME)

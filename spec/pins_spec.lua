@@ -77,6 +77,21 @@ describe("pins", function()
     }
   end)
 
+  it("are those of the context that the server name chooses", function()
+    local function server(pins, names)
+      local all = trust(pins)
+      all.role, all.verify_client, all.names = "server", "require", names
+      all.certificate, all.key = helper.server_leaf.certificate, helper.server_leaf.key
+      return all
+    end
+    local client = { ca = helper.ca.certificate, certificate = CHAIN.certificate, key = CHAIN.key }
+    local wish = { by = "server" }
+    for name, value in pairs(REFUSED) do wish[name] = value end
+    local strict, lax = assert(tls.context(server(NOBODY))), assert(tls.context(server(PIN.leaf)))
+    judge.refused({ client = client, server = server(PIN.leaf, { localhost = strict }) }, wish)
+    judge.accepted { client = client, server = server(NOBODY, { localhost = lax }) }
+  end)
+
   it("that are none are refused", function()
     for _, bad in ipairs { "", "sha256/", "sha1/" .. ("A"):rep(43) .. "=", ("A"):rep(43) .. "=", NOBODY:sub(1, -2),
       NOBODY .. "=", "sha256/" .. ("A"):rep(42) .. "==", "sha256/" .. ("A"):rep(47) .. "=", NOBODY:gsub("A", "-", 1),

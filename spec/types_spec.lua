@@ -333,6 +333,18 @@ describe("the shapes in the types file", function()
   end)
 end)
 
+describe("a TLSA record in the types file", function()
+  it("has the fields of dane and of dane_result", function()
+    local der = tls.x509(helper.server_leaf.certificate):der()
+    local given = { usage = 3, selector = 0, matching_type = 0, data = der }
+    local client, server = helper.handshaken(nil, { dane = { given } })
+    assert.equal(names(given), names(doc.fields["cotls.Tlsa"]))
+    assert.equal(names(client:dane_result()), names(with(doc.fields["cotls.Tlsa"], doc.fields["cotls.DaneResult"])))
+    client:close()
+    server:close()
+  end)
+end)
+
 describe("a difference between types and module", function()
   it("would be found", function()
     local text = TYPES

@@ -169,8 +169,8 @@ end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
-  side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions, renewal,
-  alpn, limits, session_scope,
+  side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions,
+  renewal, alpn, limits, session_scope,
 }
 
 local function all(steps, given, ...)

@@ -169,7 +169,8 @@ function tls.is_error(value) end
 ---@field purpose? "sslserver"|"sslclient"|"any"|string What the peer's certificate must be for, by OpenSSL's short
 ---  names. Default: clients want sslserver, servers sslclient. See openssl-verification-options(1).
 ---@field partial_chain? boolean May a chain end at any certificate of `ca`, not only at one that signs itself?
----  Default: false. With `crl_check = "chain"` that one needs a CRL too. See X509_V_FLAG_PARTIAL_CHAIN.
+---  Default: false. `crl_check = "chain"` refuses such a chain: it shows nobody whose list could have the last one.
+---  See X509_VERIFY_PARAM_set_flags(3).
 ---@field pins? string|string[] One key of the verified chain must be among these: `"sha256/"` and the base64 of its
 ---  SubjectPublicKeyInfo's SHA-256, as `X509:spki_pin` gives it. RFC 7469 section 2.4.
 ---@field ocsp? "request"|"require" Clients: ask for an OCSP response to the server's certificate (RFC 6066 section 8).

@@ -27,6 +27,11 @@ return {
     to = "chain ? 0 : 0", spec = CRL, name = 'crl_check "chain" refuses a CA that is revoked',
   },
   {
+    check = "The lists of the context that the server name chooses", file = "src/names.c",
+    from = "SSL_set_SSL_CTX(ssl, ctx) == NULL || !take_parameters(ssl, ctx)", to = "SSL_set_SSL_CTX(ssl, ctx) == NULL",
+    spec = CRL, name = "the lists are those of the context that the server name chooses",
+  },
+  {
     check = "crl_check without any list is refused", file = "lua/cotls/verification.lua",
     from = "elseif given.crl_check and not (out.ca and #out.ca.directories > 0) then", to = "elseif false then",
     spec = CRL, name = "the lists must be somewhere if they are to be checked",

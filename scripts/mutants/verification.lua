@@ -85,6 +85,18 @@ return {
     to = "return X509_V_OK;", spec = "spec/pins_spec.lua", name = "pins refuse a chain that has none of the keys",
   },
   {
+    check = "pins of the context that the server name chooses", file = "src/verify.c",
+    from = "if (is_pinned(c->active, sk_X509_value(chain, i)))",
+    to = "if (is_pinned(c->ctx, sk_X509_value(chain, i)))", spec = "spec/pins_spec.lua",
+    name = "pins are those of the context that the server name chooses",
+  },
+  {
+    check = "pins are looked for in the verified chain only", file = "src/verify.c",
+    from = "const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);",
+    to = "const STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(store);", spec = "spec/pins_spec.lua",
+    name = "pins are of the verified chain: what is only sent beside it doesn't count",
+  },
+  {
     check = "Options that could not take effect are refused", file = "lua/cotls/verification.lua",
     from = "if given[name] and nothing then", to = "if false then", spec = "spec/client_certificate_spec.lua",
     name = "the options of verification on a server that verifies nobody are refused by name",
