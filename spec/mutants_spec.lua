@@ -22,12 +22,13 @@ local function entries()
   return list
 end
 
--- The full names of the specs in a file.
-local function names_in(file)
-  local status, out, errors = helper.run({ helper.lua, root .. "scripts/busted.lua", "--list", root .. file })
+-- "file: full name" of each spec in the files, as a set.
+local function names_in(files)
+  local argv, names = { helper.lua, root .. "scripts/busted.lua", "--list" }, {}
+  for _, file in ipairs(files) do argv[#argv + 1] = root .. file end
+  local status, out, errors = helper.run(argv)
   assert(status == 0, errors)
-  local names = {}
-  for name in out:gmatch("spec%.lua:%d+: ([^\n]+)") do names[name] = true end
+  for file, name in out:gmatch("([%w_]+%.lua):%d+: ([^\n]+)") do names["spec/" .. file .. ": " .. name] = true end
   return names
 end
 
@@ -42,10 +43,16 @@ describe("the checks that are taken out once each", function()
   end)
 
   it("have a spec of that name", function()
-    local known = {}
+    if helper.slow > 1 then return pending("the files of specs take long to load here, and it is not about them") end
+    local files, seen = {}, {}
     for _, one in ipairs(entries()) do
-      known[one.spec] = known[one.spec] or names_in(one.spec)
-      assert.is_true(known[one.spec][one.name] or false, one.spec .. " has no " .. one.name)
+      if not seen[one.spec] then files[#files + 1] = one.spec end
+      seen[one.spec] = true
+    end
+    local known = names_in(files)
+    for _, one in ipairs(entries()) do
+      local name = one.spec .. ": " .. one.name
+      assert.is_true(known[name] or false, name .. " is not there")
     end
   end)
 

@@ -23,7 +23,13 @@ local function pin(certificate)
   return "sha256/" .. openssl(digest, "base64", "-A")
 end
 
-local PIN = { leaf = pin(LEAF), mid = pin(MID), root = pin(helper.ca), other = pin(helper.other_ca) }
+-- Made when they are asked for.
+local PIN = setmetatable({}, {
+  __index = function(self, name)
+    self[name] = pin(({ leaf = LEAF, mid = MID, root = helper.ca, other = helper.other_ca })[name])
+    return self[name]
+  end,
+})
 
 local function trust(pins, ca)
   return { ca = ca or helper.ca.certificate, pins = pins }
