@@ -142,6 +142,42 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.is_false(resumed(loose, server, { session = bound }))
     end)
 
+    it("that was damaged is refused, or harmless", function()
+      local exported = session_of(mine, server):export()
+      local getters = { "alpn", "cipher", "export", "id", "is_resumable", "max_early_data", "server_name",
+        "ticket_lifetime", "time", "timeout", "version" }
+      local function refused(bytes)
+        local session, err = tls.session(bytes)
+        assert.is_nil(session)
+        assert.same({ "config", "session: damaged, or not an exported session" }, { err.code, err.reason })
+        assert.is_nil((mine:wrap(0, { server_name = "localhost", session = bytes })))
+      end
+      for _, bytes in ipairs { "", "x", exported .. "x", ("\0"):rep(1000), exported:rep(2), helper.noise(500) } do
+        refused(bytes)
+      end
+      for i = 0, #exported - 1 do refused(exported:sub(1, i)) end
+      local tried = 0
+      for i = 1, #exported do
+        for _, bits in ipairs { 1, 0x80, 0xFF } do
+          local damaged = exported:sub(1, i - 1) .. string.char(exported:byte(i) ~ bits) .. exported:sub(i + 1)
+          local session = tls.session(damaged)
+          if session then
+            for _, name in ipairs(getters) do session[name](session) end
+            assert.is_string(tostring(session))
+          end
+          -- the certificate in the middle is the longest, and the least that matters
+          if session and bits == 1 and (i < 160 or i > #exported - 120) then
+            tried = tried + 1
+            local got = visit.once(mine, server, { session = session })
+            if got.client_error then assert.is_true(tls.is_error(got.client_error)) end
+            got.client:close()
+            got.server:close()
+          end
+        end
+      end
+      assert.is_true(tried > 100)
+    end)
+
     it("is not offered with a protocol that is over", function()
       local other = version == "1.2" and "1.3" or "1.2"
       local session = session_of(mine, helper.server_context())
