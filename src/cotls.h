@@ -98,6 +98,29 @@ struct cotls_text {
 
 #define COTLS_DIGEST 32 /* SHA-256 */
 
+/* Lua functions of a context. Those from HOOK_SESSION_NEW on are only told. */
+enum cotls_hook {
+    HOOK_CLIENT_HELLO,
+    HOOK_CERTIFICATE,
+    HOOK_SERVER_NAME,
+    HOOK_VERIFY,
+    HOOK_ALPN,
+    HOOK_SESSION_GET,
+    HOOK_TICKET_KEY,
+    HOOK_OCSP,
+    HOOK_PSK,
+    HOOK_SIGN,
+    HOOK_SESSION_NEW,
+    HOOK_SESSION_REMOVE,
+    HOOK_KEYLOG,
+    HOOK_TRACE,
+    HOOK_COUNT
+};
+/* OpenSSL has no retry of its own for these (a client's verify apart): the call runs in a job. */
+#define COTLS_JOB_HOOKS                                                                                      \
+    (1U << HOOK_SERVER_NAME | 1U << HOOK_VERIFY | 1U << HOOK_ALPN | 1U << HOOK_SESSION_GET |                 \
+     1U << HOOK_TICKET_KEY | 1U << HOOK_OCSP | 1U << HOOK_PSK | 1U << HOOK_SIGN)
+
 struct cotls_names;
 struct cotls_psk;
 /* Who a context is. Its certificate is the very X509 that SSL_get_certificate gives where it is in use. */
@@ -135,6 +158,9 @@ struct cotls_ctx {
     long max_send_fragment; /* 0: not given */
     const char *pins;       /* SHA-256 digests, one after the other; kept by UV_CTX_PINS */
     size_t pins_len;
+    unsigned hooks;       /* its own: a bit for each cotls_hook; the functions are in UV_CTX_HOOKS */
+    unsigned hooks_below; /* the same, and those of the contexts in names */
+    bool verify_may_accept;
     bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
 enum {
@@ -145,6 +171,7 @@ enum {
     UV_CTX_SESSION_KEY,
     UV_CTX_GROUPS,
     UV_CTX_PINS,
+    UV_CTX_HOOKS,
     UV_CTX_LAST,
     UV_CTX_COUNT = UV_CTX_LAST - 1
 };
@@ -161,6 +188,7 @@ enum cotls_step {
     STEP_DONE,
     STEP_WANT_READ,
     STEP_WANT_WRITE,
+    STEP_ASK,  /* a question waits for its answer */
     STEP_TURN, /* much was done in one go: others first */
     STEP_END,  /* the peer's close_notify */
     STEP_SHUT, /* this side's close_notify is sent: no more writing */
@@ -190,6 +218,7 @@ struct cotls_slot {
     lua_CFunction method;        /* what Lua called: the frame by which a coroutine holds the slot */
     double timeout;              /* seconds; negative: none */
     double deadline;             /* 0: not waited yet */
+    enum cotls_step step;        /* what came of the last one, while hooks run */
     int top;                     /* the caller's arguments */
     int base;                    /* arguments and results so far; a resume's values come above */
     int arg;                     /* the argument in work: a string to write, a format to read */
@@ -205,6 +234,47 @@ struct cotls_slot {
 
 /* What the getters tell when the SSL is gone. */
 struct cotls_record;
+
+/* A question of OpenSSL's and, once it is given, Lua's answer. */
+struct cotls_answer {
+    struct cotls_answer *next;
+    enum cotls_hook hook;
+    bool given, ok;      /* not ok: refuse */
+    int alert;           /* of a refusal, where the hook can choose one; 0: the default */
+    unsigned char *data; /* from malloc; NULL: none, "unknown" */
+    size_t len;
+    size_t question_len;
+    unsigned char question[];
+};
+
+/* What is to be told to Lua. */
+struct cotls_event {
+    struct cotls_event *next;
+    enum cotls_hook hook;
+    SSL_SESSION *session;
+    double moment;
+    int direction, type, version; /* of a trace */
+    size_t len;
+    unsigned char text[];
+};
+
+/* The hooks of a connection at work. */
+struct cotls_asks {
+    struct cotls_answer *answers, *pending;
+    struct cotls_event *first, **last;
+    struct async_job_st *job; /* paused, or NULL */
+    struct async_wait_ctx_st *wait;
+    unsigned starts; /* of the job: a pause that did not happen is known by it */
+    bool cancelled;
+    unsigned char *buffer; /* what a call in a job reads into */
+    size_t done;
+    bool refused;                /* by a hook: UV_CAUSE tells more */
+    struct stack_st_X509 *chain; /* on_verify's report */
+    long verify_code;
+    int verify_depth;
+    const char *verify_text;
+    bool verify_ok;
+};
 
 struct cotls_conn {
     /* what every operation touches */
@@ -224,6 +294,7 @@ struct cotls_conn {
     bool drained;             /* the last recv was short: the next answers "empty" unasked */
     bool hold;                /* output is gathered; the driver sends it */
     bool scheduled;           /* its options name a scheduler */
+    bool dead;                /* it closes: the BIO moves nothing any more */
     bool tired;               /* one call of OpenSSL's has received enough */
     unsigned receives;        /* of that call */
     uint64_t bytes_in, bytes_out;
@@ -279,6 +350,8 @@ struct cotls_conn {
 
     bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
     bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
+    struct cotls_asks *asks;       /* of a context with hooks, or NULL */
+    struct cotls_ctx *chosen;      /* what the server name chose */
     struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 };
 enum {
@@ -287,7 +360,8 @@ enum {
     UV_TRANSPORT,
     UV_OPTIONS,
     UV_ERROR,
-    UV_COUNT = UV_ERROR
+    UV_CAUSE, /* what a hook that refused gives the error: a table of its fields */
+    UV_COUNT = UV_CAUSE
 };
 
 /* A TCP socket that is not yet, or never becomes, a connection's. */
@@ -354,6 +428,35 @@ unsigned cotls_hook_psk_client(SSL *ssl, const char *hint, char *identity, unsig
                                unsigned char *key, unsigned max_key);
 unsigned cotls_hook_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned max_key);
 int cotls_hook_password(char *buf, int size, int rwflag, void *password);
+
+int cotls_hook_certificate(SSL *ssl, void *arg);
+SSL_SESSION *cotls_hook_session_get(SSL *ssl, const unsigned char *id, int n, int *copy);
+void cotls_hook_session_remove(SSL_CTX *ctx, SSL_SESSION *session);
+void cotls_hook_keylog(const SSL *ssl, const char *line);
+void cotls_hook_message(int write, int version, int type, const void *data, size_t n, SSL *ssl, void *arg);
+
+/* ---- ask.c: questions and answers, without Lua ---- */
+
+typedef int cotls_ssl_function(SSL *ssl, void *data, size_t size, size_t *done);
+
+bool cotls_asks_make(struct cotls_conn *c);
+void cotls_asks_cancel(struct cotls_conn *c);
+void cotls_asks_forget(struct cotls_conn *c);
+void cotls_asks_free(struct cotls_conn *c);
+bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook);
+const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
+                                     size_t n, bool *later);
+bool cotls_is_asked(const struct cotls_conn *c);
+int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done);
+int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t *done);
+struct cotls_event *cotls_tell(struct cotls_conn *c, enum cotls_hook hook, const void *text, size_t n);
+void cotls_event_done(struct cotls_asks *a);
+
+/* ---- answer.c: the Lua functions ---- */
+
+int cotls_hook_push(lua_State *L,
+                    struct cotls_conn *c); /* handler, function, arguments: their number, or -1 */
+void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
 
 /* ---- bio_fd.c ---- */
 
@@ -463,6 +566,11 @@ extern const struct cotls_setting cotls_config_settings[];
 bool cotls_config_switch(SSL *ssl, const struct cotls_ctx *from, const struct cotls_ctx *to);
 int cotls_listed_ciphers(lua_State *L);
 extern const luaL_Reg cotls_config_context_methods[];
+
+/* ---- answer.c, hello.c ---- */
+
+extern const struct cotls_setting cotls_hook_settings[];
+void cotls_push_hello(lua_State *L, struct cotls_conn *c); /* [-0, +1] */
 
 /* ---- credential.c ---- */
 

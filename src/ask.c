@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT
+ * Questions that OpenSSL asks and Lua answers. A callback (hook.c) files its
+ * question and suspends OpenSSL, by OpenSSL's own retry or by pausing the job that
+ * the call runs in; the driver runs the Lua function on the caller's coroutine;
+ * the callback, asked again, finds the answer here, also when OpenSSL asks twice
+ * after a HelloRetryRequest. No answer, or a wrong one, always means "refuse".
+ * What only has to be told waits in a queue. Nothing here calls Lua. */
+#include "cotls.h"
+
+#include <openssl/async.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool cotls_asks_make(struct cotls_conn *c)
+{
+    struct cotls_asks *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return false;
+    a->last = &a->first;
+    c->asks = a;
+    return true;
+}
+
+/* ---- answers ---- */
+
+static void free_answer(struct cotls_answer *w)
+{
+    free(w->data);
+    free(w);
+}
+
+static void free_answers(struct cotls_asks *a)
+{
+    while (a->answers != NULL) {
+        struct cotls_answer *w = a->answers;
+        a->answers = w->next;
+        free_answer(w);
+    }
+    a->pending = NULL;
+}
+
+static struct cotls_answer *find(const struct cotls_asks *a, enum cotls_hook hook, const void *question,
+                                 size_t n)
+{
+    struct cotls_answer *w = a->answers;
+    while (w != NULL &&
+           !(w->hook == hook && w->question_len == n && (n == 0 || memcmp(w->question, question, n) == 0)))
+        w = w->next;
+    return w;
+}
+
+static struct cotls_answer *file_question(struct cotls_asks *a, enum cotls_hook hook, const void *question,
+                                          size_t n)
+{
+    struct cotls_answer *w = malloc(sizeof *w + n);
+    if (w == NULL)
+        return NULL;
+    *w = (struct cotls_answer){.hook = hook, .question_len = n, .next = a->answers};
+    if (n > 0)
+        memcpy(w->question, question, n);
+    a->answers = w;
+    return w;
+}
+
+bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook)
+{
+    return c->asks != NULL && (c->active->hooks & (1U << hook)) != 0;
+}
+
+/* Pauses the job until the question is answered; false: it never will be. */
+static bool wait_in_job(struct cotls_asks *a, const struct cotls_answer *w)
+{
+    while (!w->given && !a->cancelled) {
+        unsigned starts = a->starts;
+        bool paused = ASYNC_get_current_job() != NULL && ASYNC_pause_job() == 1 && a->starts != starts;
+        if (!paused)
+            return false;
+    }
+    return w->given;
+}
+
+/* The answer, or NULL: with *later set it comes later and OpenSSL must be told to retry, else it is refused.
+ * Where later is NULL the job is paused in here. */
+const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
+                                     size_t n, bool *later)
+{
+    struct cotls_asks *a = c->asks;
+    struct cotls_answer *w = find(a, hook, question, n);
+    if (later != NULL)
+        *later = false;
+    if (w == NULL && !a->cancelled)
+        w = file_question(a, hook, question, n);
+    if (w == NULL || a->cancelled)
+        return NULL;
+    if (w->given)
+        return w->ok ? w : NULL;
+    a->pending = w;
+    if (later != NULL) {
+        *later = true;
+        return NULL;
+    }
+    if (wait_in_job(a, w))
+        return w->ok ? w : NULL;
+    a->pending = NULL;
+    if (!a->cancelled)
+        c->refusal = "a hook is wanted where it can't be waited for";
+    return NULL;
+}
+
+/* ---- jobs ---- */
+
+struct call {
+    cotls_ssl_function *function;
+    SSL *ssl;
+    void *data;
+    size_t size, *done;
+};
+
+static int run_call(void *arg)
+{
+    const struct call *k = arg;
+    return k->function(k->ssl, k->data, k->size, k->done);
+}
+
+static bool needs_job(const struct cotls_conn *c)
+{
+    return c->asks != NULL && ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0;
+}
+
+/* Starts or goes on with the job; what the function returned, or -1 while it is paused. */
+static int run_job(struct cotls_conn *c, struct call call)
+{
+    struct cotls_asks *a = c->asks;
+    int ret = -1;
+    a->starts++;
+    int status = ASYNC_start_job(&a->job, a->wait, &ret, run_call, &call, sizeof call);
+    if (status == ASYNC_PAUSE)
+        return -1;
+    a->job = NULL;
+    if (status == ASYNC_FINISH)
+        return ret;
+    ERR_raise_data(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE, "no job for a hook");
+    c->refusal = "OpenSSL has no job for a hook";
+    return -1;
+}
+
+/* One call that carries a handshake, in a job where a hook may have to pause it. */
+int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done)
+{
+    struct cotls_asks *a = c->asks;
+    if (!needs_job(c) || (a->wait == NULL && (a->wait = ASYNC_WAIT_CTX_new()) == NULL))
+        return function(c->ssl, data, size, done);
+    return run_job(c, (struct call){function, c->ssl, data, size, &a->done});
+}
+
+/* The same for a call that reads: while it is paused `data` may become another connection's, so that it reads
+ * into a place of its own. Always asked for a record's worth. */
+int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t *done)
+{
+    struct cotls_asks *a = c->asks;
+    *done = 0;
+    if (!needs_job(c))
+        return function(c->ssl, data, COTLS_RECORD, done);
+    if (a->buffer == NULL && (a->buffer = malloc(COTLS_RECORD)) == NULL)
+        return -1;
+    if (a->job == NULL)
+        a->done = 0;
+    int ret = cotls_call(c, function, a->buffer, COTLS_RECORD, &a->done);
+    if (a->job == NULL && a->done > 0) {
+        memcpy(data, a->buffer, a->done);
+        *done = a->done;
+    }
+    return ret;
+}
+
+/* Is OpenSSL suspended by a question? */
+bool cotls_is_asked(const struct cotls_conn *c)
+{
+    return c->asks != NULL && c->asks->pending != NULL && !c->asks->pending->given;
+}
+
+/* The connection closes: a paused job is run to its end, every callback in it refuses, and nothing is sent. There
+ * is no other way to free it. */
+void cotls_asks_cancel(struct cotls_conn *c)
+{
+    struct cotls_asks *a = c->asks;
+    if (a == NULL)
+        return;
+    a->cancelled = true;
+    c->dead = true;
+    ERR_set_mark();
+    while (a->job != NULL)
+        run_job(c, (struct call){0});
+    ERR_pop_to_mark();
+}
+
+/* ---- what has to be told ---- */
+
+static void free_event(struct cotls_event *e)
+{
+    SSL_SESSION_free(e->session);
+    free(e);
+}
+
+/* Without memory it is not told. */
+struct cotls_event *cotls_tell(struct cotls_conn *c, enum cotls_hook hook, const void *text, size_t n)
+{
+    struct cotls_event *e = malloc(sizeof *e + n);
+    if (e == NULL)
+        return NULL;
+    *e = (struct cotls_event){.hook = hook, .len = n, .moment = cotls_now()};
+    if (n > 0)
+        memcpy(e->text, text, n);
+    *c->asks->last = e;
+    c->asks->last = &e->next;
+    return e;
+}
+
+void cotls_event_done(struct cotls_asks *a)
+{
+    struct cotls_event *e = a->first;
+    a->first = e->next;
+    if (a->first == NULL)
+        a->last = &a->first;
+    free_event(e);
+}
+
+/* ---- the end ---- */
+
+/* A handshake is done: a later one asks anew. */
+void cotls_asks_forget(struct cotls_conn *c)
+{
+    if (c->asks != NULL)
+        free_answers(c->asks);
+}
+
+void cotls_asks_free(struct cotls_conn *c)
+{
+    struct cotls_asks *a = c->asks;
+    c->asks = NULL;
+    if (a == NULL)
+        return;
+    free_answers(a);
+    while (a->first != NULL)
+        cotls_event_done(a);
+    sk_X509_pop_free(a->chain, X509_free);
+    ASYNC_WAIT_CTX_free(a->wait);
+    free(a->buffer);
+    free(a);
+}
