@@ -116,7 +116,8 @@ static int push_report(lua_State *L, struct cotls_conn *c, const struct cotls_an
     lua_setfield(L, -2, "chain");
     lua_pushinteger(L, a->verify_code);
     lua_setfield(L, -2, "code");
-    lua_pushstring(L, a->verify_text != NULL ? a->verify_text : X509_verify_cert_error_string(a->verify_code));
+    lua_pushstring(L,
+                   a->verify_text != NULL ? a->verify_text : X509_verify_cert_error_string(a->verify_code));
     lua_setfield(L, -2, "text");
     lua_pushinteger(L, a->verify_depth);
     lua_setfield(L, -2, "depth");
@@ -328,6 +329,16 @@ void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed)
 
 /* ---- settings ---- */
 
+/* OpenSSL tells of new sessions, and asks for old ones, only where it keeps some kind of cache. */
+static void open_cache(struct cotls_ctx *x)
+{
+    long mode = SSL_CTX_get_session_cache_mode(x->ssl_ctx);
+    if ((mode & (SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_CLIENT)) != 0 && x->server)
+        return;
+    mode = x->server ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_CLIENT;
+    SSL_CTX_set_session_cache_mode(x->ssl_ctx, mode | SSL_SESS_CACHE_NO_INTERNAL);
+}
+
 /* What OpenSSL must call for the hooks of the context, and of those that it may switch to. */
 void cotls_hooks_install(struct cotls_ctx *x)
 {
@@ -339,6 +350,8 @@ void cotls_hooks_install(struct cotls_ctx *x)
         SSL_CTX_set_cert_cb(ctx, cotls_hook_certificate, NULL);
     if (hooks_in & (1U << HOOK_SESSION_GET))
         SSL_CTX_sess_set_get_cb(ctx, cotls_hook_session_get);
+    if (hooks_in & (1U << HOOK_SESSION_GET | 1U << HOOK_SESSION_NEW))
+        open_cache(x);
     if (hooks_in & (1U << HOOK_SESSION_NEW))
         SSL_CTX_sess_set_new_cb(ctx, cotls_hook_new_session);
     if (hooks_in & (1U << HOOK_SESSION_REMOVE))

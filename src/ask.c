@@ -108,6 +108,13 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
     return NULL;
 }
 
+/* The alert that a hook which refused has named, else the other one. */
+int cotls_refused_alert(const struct cotls_conn *c, enum cotls_hook hook, int otherwise)
+{
+    const struct cotls_answer *w = find(c->asks, hook, NULL, 0);
+    return w != NULL && w->alert != 0 ? w->alert : otherwise;
+}
+
 /* ---- jobs ---- */
 
 struct call {

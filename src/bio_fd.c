@@ -53,6 +53,8 @@ static int fd_write(BIO *bio, const char *data, size_t n, size_t *written)
     struct cotls_conn *c = BIO_get_data(bio);
     size_t sent = 0, waiting = cotls_buf_length(&c->out);
     BIO_clear_retry_flags(bio);
+    if (c->dead)
+        return 0;
     if (waiting > OUTPUT_LIMIT) {
         BIO_set_retry_write(bio);
         return 0;
@@ -90,7 +92,7 @@ static int fd_read(BIO *bio, char *data, size_t n, size_t *got)
     struct cotls_conn *c = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     *got = 0;
-    if (c->cipher.lost) {
+    if (c->cipher.lost || c->dead) {
         c->sys_errno = ENOMEM;
         return 0;
     }

@@ -196,7 +196,7 @@ static bool make_ssl(struct cotls_conn *c)
         return false;
     }
     SSL_set_bio(c->ssl, bio, bio);
-    if (SSL_set_app_data(c->ssl, c))
+    if (SSL_set_app_data(c->ssl, c) && (c->ctx->hooks_below == 0 || cotls_asks_make(c)))
         return true;
     SSL_free(c->ssl);
     c->ssl = NULL;
@@ -318,6 +318,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
         drain(c);
     if (c->established && !c->failed) /* else SSL_free makes the session unfit for resumption */
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    cotls_asks_cancel(c);
     SSL *ssl = c->ssl;
     c->ssl = NULL;
     cotls_release(L, index);
@@ -356,6 +357,7 @@ static int conn_gc(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     cotls_conn_close(L, 1, false);
     cotls_record_free(c);
+    cotls_asks_free(c);
     free(c->verify_subject);
     c->verify_subject = NULL;
     OPENSSL_free(c->psk_identity);
@@ -419,6 +421,14 @@ static enum cotls_step early_step(struct cotls_conn *c)
     return c->early_data.data != NULL ? cotls_early_option(c) : STEP_DONE;
 }
 
+static int do_handshake(SSL *ssl, void *data, size_t size, size_t *done)
+{
+    (void)data;
+    (void)size;
+    (void)done;
+    return SSL_do_handshake(ssl);
+}
+
 static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     (void)L;
@@ -431,7 +441,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     c->send_lost = c->send_errno != 0;
     cotls_clear_errors();
     c->hold = true;
-    enum cotls_step step = cotls_outcome(c, SSL_do_handshake(c->ssl));
+    enum cotls_step step = cotls_outcome(c, cotls_call(c, do_handshake, NULL, 0, NULL));
     c->hold = false;
     int sent = cotls_flush(c);
     if (step == STEP_DONE && sent < 0 && !only_tickets_lost(c))
@@ -441,6 +451,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     if (step == STEP_DONE && !c->established) {
         c->established = true;
         cotls_session_established(c);
+        cotls_asks_forget(c);
         c->handshake_seconds = cotls_now() - c->handshake_start;
     }
     return step;
@@ -557,6 +568,7 @@ void cotls_connection_open(lua_State *L)
     luaL_setfuncs(L, cotls_renewal_methods, 0);
     luaL_setfuncs(L, cotls_psk_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);
+    luaL_setfuncs(L, cotls_hook_methods, 0);
     luaL_setfuncs(L, cotls_session_methods, 0);
     luaL_setfuncs(L, cotls_early_methods, 0);
     luaL_setfuncs(L, cotls_dane_methods, 0);

@@ -144,6 +144,7 @@ static bool set_session_scope(lua_State *L, struct cotls_ctx *x)
     for (size_t i = 0; i < x->credential_count; i++)
         ok = ok && add_names(md, x->credentials[i]->leaf);
     ok = ok && EVP_DigestFinal_ex(md, x->scope, NULL) &&
+         EVP_Digest(scope, n, x->verification, NULL, EVP_sha256(), NULL) &&
          SSL_CTX_set_session_id_context(x->ssl_ctx, x->scope, sizeof x->scope);
     EVP_MD_CTX_free(md);
     return ok || cotls_refuse(L, "no memory");
@@ -177,6 +178,7 @@ static const struct cotls_setting *const settings[] = {
     cotls_ocsp_settings,       /* what a client wants stapled */
     cotls_credential_settings, /* certificates and keys */
     cotls_ticket_settings,     /* sessions, tickets, early data */
+    cotls_hook_settings,       /* Lua functions that OpenSSL waits for */
     cotls_names_settings,      /* after the tickets: the door's keys are for all */
     cotls_renewal_settings,    /* what may come after the handshake */
     last_settings,             /* what concerns connections, and the digest of it all */

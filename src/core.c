@@ -156,6 +156,8 @@ static const luaL_Reg functions[] = {
     {"session", cotls_session},
     {"is_session", cotls_is_session},
     {"set_ticket_keys", cotls_set_ticket_keys},
+    {"use_credential", cotls_use_credential},
+    {"use_staple", cotls_use_staple},
     {"context_timeouts", cotls_context_timeouts},
     {"listed_ciphers", cotls_listed_ciphers},
     {"wrap", cotls_wrap},

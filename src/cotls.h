@@ -145,11 +145,12 @@ struct cotls_ctx {
     size_t read_limit;
     const unsigned char *alpn; /* wire format; kept by UV_CTX_ALPN */
     size_t alpn_len;
-    unsigned char scope[COTLS_DIGEST]; /* a session resumes only where this is equal */
-    const struct cotls_names *names;   /* server name → context, or NULL; kept by UV_CTX_NAMES */
-    struct cotls_tickets *tickets;     /* a server's ticket keys, or NULL: OpenSSL's own */
-    struct cotls_cache *cache;         /* a client's remembered sessions, or NULL */
-    struct cotls_text session_key;     /* in the place of the peer's address; kept by UV_CTX_SESSION_KEY */
+    unsigned char verification[COTLS_DIGEST]; /* of its settings of verification alone */
+    unsigned char scope[COTLS_DIGEST];        /* a session resumes only where this is equal */
+    const struct cotls_names *names;          /* server name → context, or NULL; kept by UV_CTX_NAMES */
+    struct cotls_tickets *tickets;            /* a server's ticket keys, or NULL: OpenSSL's own */
+    struct cotls_cache *cache;                /* a client's remembered sessions, or NULL */
+    struct cotls_text session_key; /* in the place of the peer's address; kept by UV_CTX_SESSION_KEY */
     struct cotls_credential *credentials[COTLS_KEY_TYPES]; /* kept by UV_CTX_CREDENTIALS */
     size_t credential_count;
     bool trusts;            /* it has CAs of its own */
@@ -266,6 +267,7 @@ struct cotls_asks {
     struct async_wait_ctx_st *wait;
     unsigned starts; /* of the job: a pause that did not happen is known by it */
     bool cancelled;
+    bool telling;          /* the function at work is told an event */
     unsigned char *buffer; /* what a call in a job reads into */
     size_t done;
     bool refused;                /* by a hook: UV_CAUSE tells more */
@@ -327,7 +329,6 @@ struct cotls_conn {
     int verify_depth;
     struct sockaddr_in6 peer; /* or a sockaddr_in; family 0: unknown */
     const char *verify_text;  /* of a check of ours, in the place of OpenSSL's; lives for ever, or NULL */
-    bool named;               /* the server name has chosen the context */
 
     /* sessions and early data */
     bool offered;   /* a session is offered to the server */
@@ -351,7 +352,8 @@ struct cotls_conn {
     bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
     bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
     struct cotls_asks *asks;       /* of a context with hooks, or NULL */
-    struct cotls_ctx *chosen;      /* what the server name chose */
+    struct cotls_ctx *chosen;      /* by the server name; NULL: none yet */
+    struct cotls_text staple;      /* given by a hook; kept by UV_STAPLE or UV_CREDENTIAL */
     struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 };
 enum {
@@ -360,8 +362,11 @@ enum {
     UV_TRANSPORT,
     UV_OPTIONS,
     UV_ERROR,
-    UV_CAUSE, /* what a hook that refused gives the error: a table of its fields */
-    UV_COUNT = UV_CAUSE
+    UV_CAUSE,      /* what a hook that refused gives the error: a table of its fields */
+    UV_ACTIVE,     /* the context that is in force, where it is not UV_CONTEXT */
+    UV_CREDENTIAL, /* given by a hook */
+    UV_STAPLE,
+    UV_COUNT = UV_STAPLE
 };
 
 /* A TCP socket that is not yet, or never becomes, a connection's. */
@@ -385,6 +390,7 @@ bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
 int cotls_error_new(lua_State *L);
 int cotls_error_refused(lua_State *L);
+int cotls_alert_number(const char *name); /* 0: unknown */
 void cotls_error_open(lua_State *L);
 
 /* ---- drive.c ---- */
@@ -446,6 +452,7 @@ void cotls_asks_free(struct cotls_conn *c);
 bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook);
 const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
                                      size_t n, bool *later);
+int cotls_refused_alert(const struct cotls_conn *c, enum cotls_hook hook, int otherwise);
 bool cotls_is_asked(const struct cotls_conn *c);
 int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done);
 int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t *done);
@@ -457,6 +464,10 @@ void cotls_event_done(struct cotls_asks *a);
 int cotls_hook_push(lua_State *L,
                     struct cotls_conn *c); /* handler, function, arguments: their number, or -1 */
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
+void cotls_hooks_install(struct cotls_ctx *x);
+int cotls_use_credential(lua_State *L);
+int cotls_use_staple(lua_State *L);
+extern const luaL_Reg cotls_hook_methods[];
 
 /* ---- bio_fd.c ---- */
 
@@ -572,6 +583,18 @@ extern const luaL_Reg cotls_config_context_methods[];
 extern const struct cotls_setting cotls_hook_settings[];
 void cotls_push_hello(lua_State *L, struct cotls_conn *c); /* [-0, +1] */
 
+/* ---- trace.c ---- */
+
+void cotls_trace_message(struct cotls_conn *c, bool sent, int version, int type, const void *data, size_t n);
+void cotls_keylog_write(const struct cotls_ctx *x, const char *line);
+void cotls_removed_note(struct cotls_ctx *x, const SSL_SESSION *session);
+
+void cotls_push_trace(lua_State *L, const struct cotls_conn *c, const struct cotls_event *e); /* [-0, +1] */
+
+/* ---- remote_key.c ---- */
+
+void cotls_push_signing(lua_State *L, const unsigned char *question, size_t n); /* [-0, +1] */
+
 /* ---- credential.c ---- */
 
 extern const struct cotls_setting cotls_credential_settings[];
@@ -598,6 +621,7 @@ extern const struct cotls_setting cotls_trust_settings[];
 
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
+void cotls_verify_judged(struct cotls_conn *c, long code);
 void cotls_verify_nobody(struct cotls_ctx *x);
 void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert);
 
@@ -607,6 +631,7 @@ extern const struct cotls_setting cotls_ocsp_settings[];
 int cotls_set_ocsp_response(lua_State *L);
 bool cotls_ocsp_check(struct cotls_conn *c);
 int cotls_ocsp_give(struct cotls_conn *c);
+int cotls_ocsp_staple(struct cotls_conn *c, const void *der, size_t n);
 const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, size_t size);
 
 /* ---- renewal.c: after the handshake ---- */
@@ -634,6 +659,10 @@ void cotls_psk_done(struct cotls_conn *c);
 
 extern const struct cotls_setting cotls_names_settings[];
 bool cotls_names_choose(struct cotls_conn *c, int *alert);
+bool cotls_names_switch(struct cotls_conn *c, struct cotls_ctx *x);
+void cotls_names_push(lua_State *L,
+                      const struct cotls_ctx *x); /* [-0, +1] the userdata of one of names, or nil */
+bool cotls_same_verification(const struct cotls_ctx *x, const struct cotls_ctx *y);
 
 /* ---- session.c ---- */
 
@@ -646,6 +675,8 @@ void cotls_session_forget(struct cotls_conn *c);
 bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session);
 void cotls_session_established(struct cotls_conn *c);
 void cotls_session_keep(struct cotls_conn *c);
+void cotls_session_push(lua_State *L, SSL_SESSION *session); /* [-0, +1] */
+bool cotls_session_text(lua_State *L, int index);            /* a session there: [-0, +1] what it exports */
 void cotls_session_open(lua_State *L);
 
 /* ---- session_cache.c ---- */
@@ -665,6 +696,8 @@ extern const luaL_Reg cotls_ticket_context_methods[];
 int cotls_set_ticket_keys(lua_State *L);
 int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned char *iv,
                      EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt);
+int cotls_ticket_answer(const struct cotls_conn *c, const unsigned char *key, unsigned char *name,
+                        unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt);
 bool cotls_tickets_for_names(struct cotls_ctx *x);
 void cotls_tickets_free(struct cotls_tickets *t);
 

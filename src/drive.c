@@ -18,6 +18,8 @@
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret)
 {
     c->receives = 0;
+    if (cotls_is_asked(c))
+        return STEP_ASK;
     if (ret > 0)
         return STEP_DONE;
     c->ssl_error = SSL_get_error(c->ssl, ret);
@@ -482,31 +484,103 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     return suspend_slot(L, c, s, s->op->slot == SLOT_WRITE, now, results);
 }
 
+/* Acts on what came of a step: true to step again, else *results are on top. May yield. */
+static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int *results)
+{
+    struct cotls_slot *s = *at;
+    const struct cotls_op *op = s->op;
+    if (c->ssl == NULL) {
+        *results = fail_closed(L, c, s);
+        return false;
+    }
+    switch (s->step) {
+    case STEP_ASK: /* answered */
+        return true;
+    case STEP_DONE:
+        if (s->next != NULL) {
+            *at = go_to_next(L, c, s);
+            return true;
+        }
+        s->op = NULL;
+        *results = op->push(L, c, s);
+        return false;
+    case STEP_TURN:
+        return take_turn(L, c, s, results);
+    case STEP_WANT_READ:
+    case STEP_WANT_WRITE:
+        return wait_for(L, c, s, s->step == STEP_WANT_WRITE, results);
+    default:
+        *results = fail_step(L, c, s, s->step);
+        return false;
+    }
+}
+
+/* ---- hooks ---- */
+
+/* Lua is about to run: the error of the step is made before it meets another one's queue. */
+static void keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->step != STEP_FAIL || c->failed || only_sending(c, s))
+        return;
+    cotls_error_conn(L, c, name_of(s), s->step);
+    lua_setiuservalue(L, 1, UV_ERROR);
+    c->failed = true;
+}
+
+/* What a told function broke fails the operation; a question that is refused has failed the handshake. */
+static void fail_by_hook(struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (c->asks->refused && s->step != STEP_ASK && s->step != STEP_FAIL) {
+        c->ssl_error = SSL_ERROR_SSL;
+        s->step = STEP_FAIL;
+    }
+}
+
+static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+
+/* After a hook's yield. */
+static int hooked(lua_State *L, int status, lua_KContext id)
+{
+    struct cotls_conn *c = lua_touserdata(L, 1);
+    struct cotls_slot *s = &c->slot[id];
+    cotls_hook_take(L, c, s->base, status != LUA_OK && status != LUA_YIELD);
+    return go_on(L, c, s);
+}
+
+/* Runs the Lua functions that are due, on this coroutine: they may yield, and close the connection. */
+static void run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    int n;
+    if (c->asks->first != NULL)
+        keep_error(L, c, s);
+    s->base = lua_gettop(L);
+    while (c->ssl != NULL && (n = cotls_hook_push(L, c)) >= 0) {
+        hold(L, s);
+        int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
+        cotls_hook_take(L, c, s->base, status != LUA_OK);
+    }
+    fail_by_hook(c, s);
+}
+
+/* Goes on after a step, whose outcome is in s->step. May yield. */
+static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    int results;
+    for (;;) {
+        if (c->asks != NULL && c->ssl != NULL)
+            run_hooks(L, c, s);
+        if (!act(L, c, &s, &results))
+            return results;
+        s->step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+    }
+}
+
 /* Steps the operation of a slot until it ends. Stack: 1 the connection, the
  * arguments, the results so far. May yield. */
 static int proceed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    for (;;) {
-        enum cotls_step step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
-        int results;
-        if (c->ssl == NULL)
-            return fail_closed(L, c, s);
-        if (step == STEP_DONE) {
-            const struct cotls_op *op = s->op;
-            if (s->next == NULL) {
-                s->op = NULL;
-                return op->push(L, c, s);
-            }
-            s = go_to_next(L, c, s);
-        } else if (step == STEP_TURN) {
-            if (!take_turn(L, c, s, &results))
-                return results;
-        } else if (step != STEP_WANT_READ && step != STEP_WANT_WRITE) {
-            return fail_step(L, c, s, step);
-        } else if (!wait_for(L, c, s, step == STEP_WANT_WRITE, &results)) {
-            return results;
-        }
-    }
+    s->step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+    return go_on(L, c, s);
 }
 
 /* After a yield: the values that ended the wait are above s->base. */

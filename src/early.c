@@ -43,13 +43,18 @@ static size_t allowance(const struct cotls_conn *c)
     return SSL_SESSION_get_max_early_data(session);
 }
 
+static int write_early(SSL *ssl, void *data, size_t n, size_t *written)
+{
+    return SSL_write_early_data(ssl, data, n, written);
+}
+
 /* One SSL_write_early_data; the BIO takes all there is. */
 static enum cotls_step write_some(struct cotls_conn *c, const void *data, size_t n)
 {
     size_t written;
     cotls_clear_errors();
     c->hold = true;
-    enum cotls_step step = cotls_outcome(c, SSL_write_early_data(c->ssl, data, n, &written));
+    enum cotls_step step = cotls_outcome(c, cotls_call(c, write_early, (void *)(uintptr_t)data, n, &written));
     c->hold = false;
     if (step == STEP_DONE)
         c->early_written += n;
@@ -91,14 +96,18 @@ static void annotate_write_early(lua_State *L, struct cotls_conn *c, struct cotl
 
 /* ---- the server ---- */
 
-/* One SSL_read_early_data; *n is 0 when early data is over. */
-static enum cotls_step read_some(struct cotls_conn *c, void *data, size_t max, size_t *n)
+static int read_early(SSL *ssl, void *data, size_t size, size_t *got)
 {
-    *n = 0;
+    return SSL_read_early_data(ssl, data, size, got);
+}
+
+/* One SSL_read_early_data, of a record at most; *n is 0 when early data is over. */
+static enum cotls_step read_some(struct cotls_conn *c, void *data, size_t *n)
+{
     cotls_clear_errors();
     c->hold = true;
-    int r = SSL_read_early_data(c->ssl, data, max, n);
-    enum cotls_step step = cotls_outcome(c, r == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+    int r = cotls_call_read(c, read_early, data, n);
+    enum cotls_step step = cotls_outcome(c, r > 0 ? 1 : r);
     c->hold = false;
     int sent = cotls_flush(c);
     c->early = r == SSL_READ_EARLY_DATA_FINISH ? EARLY_OVER : EARLY_READING;
@@ -107,44 +116,47 @@ static enum cotls_step read_some(struct cotls_conn *c, void *data, size_t max, s
     return step;
 }
 
-/* accept comes before early data was read to its end: it is kept for read_early. */
-enum cotls_step cotls_early_drain(struct cotls_conn *c)
+/* Reads once into what is kept for read_early. */
+static enum cotls_step keep_some(struct cotls_conn *c)
 {
-    while (c->early == EARLY_READING) {
-        size_t n;
-        enum cotls_step step = read_some(c, c->st->gather, COTLS_RECORD, &n);
-        if (step == STEP_DONE && n > 0 && !cotls_buf_append(&c->early_kept, c->st->gather, n)) {
-            ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
-            c->ssl_error = SSL_ERROR_SSL;
-            return STEP_FAIL;
-        }
-        if (step != STEP_DONE)
-            return step;
-    }
-    return STEP_DONE;
+    size_t n;
+    enum cotls_step step = read_some(c, c->st->gather, &n);
+    if (step != STEP_DONE || n == 0 || cotls_buf_append(&c->early_kept, c->st->gather, n))
+        return step;
+    ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+    c->ssl_error = SSL_ERROR_SSL;
+    return STEP_FAIL;
 }
 
-/* Leaves the bytes in the gathering buffer, s->written of them. */
+/* accept comes before early data was read to its end. */
+enum cotls_step cotls_early_drain(struct cotls_conn *c)
+{
+    enum cotls_step step = STEP_DONE;
+    while (step == STEP_DONE && c->early == EARLY_READING)
+        step = keep_some(c);
+    return step;
+}
+
 static enum cotls_step read_early_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    size_t max = (size_t)lua_tointeger(L, 2), kept = cotls_buf_length(&c->early_kept);
+    (void)L;
+    (void)s;
     cotls_handshake_begin(c);
-    s->written = kept < max ? kept : max;
-    if (s->written > 0) {
-        memcpy(c->st->gather, cotls_buf_bytes(&c->early_kept), s->written);
-        cotls_buf_consume(&c->early_kept, s->written);
-    }
-    if (s->written > 0 || c->early == EARLY_OVER)
+    if (cotls_buf_length(&c->early_kept) > 0 || c->early == EARLY_OVER)
         return STEP_DONE;
-    return read_some(c, c->st->gather, max, &s->written);
+    return keep_some(c);
 }
 
 static int push_early(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    if (s->written > 0)
-        lua_pushlstring(L, (const char *)c->st->gather, s->written);
-    else
+    size_t n = cotls_buf_length(&c->early_kept), max = (size_t)lua_tointeger(L, 2);
+    (void)s;
+    if (n == 0)
         lua_pushnil(L);
+    else
+        lua_pushlstring(L, (const char *)cotls_buf_bytes(&c->early_kept), n < max ? n : max);
+    if (n > 0)
+        cotls_buf_consume(&c->early_kept, n < max ? n : max);
     return 1;
 }
 

@@ -48,6 +48,14 @@ static const char *const alert_names[256] = {
     [120] = "no_application_protocol",
 };
 
+int cotls_alert_number(const char *name)
+{
+    for (int i = 1; i < 256; i++)
+        if (alert_names[i] != NULL && strcmp(alert_names[i], name) == 0)
+            return i;
+    return 0;
+}
+
 /* ERR_clear_error(3), which goes through the whole queue even if it is empty. */
 void cotls_clear_errors(void)
 {
@@ -177,6 +185,8 @@ static const char *failure_code(const struct cotls_conn *c)
 {
     unsigned long code = ERR_peek_error();
     bool of_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
+    if (c->asks != NULL && c->asks->refused)
+        return "hook";
     if ((c->alert >= 0 && !c->alert_sent) || (of_ssl && ERR_GET_REASON(code) >= SSL_AD_REASON_OFFSET))
         return "alert";
     if (of_ssl && (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED ||
@@ -201,6 +211,13 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
     } else if (strcmp(code, "verify") == 0) {
         cotls_push_verify(L, c);
         lua_setfield(L, -2, "verify");
+    }
+    if (strcmp(code, "hook") == 0 && lua_getiuservalue(L, 1, UV_CAUSE) == LUA_TTABLE) {
+        lua_getfield(L, -1, "reason");
+        lua_setfield(L, -3, "reason");
+        lua_getfield(L, -1, "cause");
+        lua_setfield(L, -3, "cause");
+        lua_pop(L, 1);
     }
     if (c->alert >= 0) {
         push_alert(L, c->alert, c->alert_sent);

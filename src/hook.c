@@ -5,12 +5,55 @@
 
 #include <string.h>
 
+/* The connection is closing, and its job runs to its end: everything refuses. */
+static bool is_cancelled(const struct cotls_conn *c)
+{
+    return c->asks != NULL && c->asks->cancelled;
+}
+
+/* What on_verify is told. */
+static void note_verdict(struct cotls_conn *c, X509_STORE_CTX *store, bool ok)
+{
+    struct cotls_asks *a = c->asks;
+    sk_X509_pop_free(a->chain, X509_free);
+    a->chain = X509_STORE_CTX_get1_chain(store);
+    a->verify_ok = ok;
+    a->verify_code = c->verify_code;
+    a->verify_depth = c->verify_depth;
+    a->verify_text = c->verify_text;
+}
+
+/* The verdict with on_verify's: a client is retried, a server's job pauses in here, for its own retry would
+ * accept the client's certificate (SSL_set_retry_verify(3) is for clients). */
+static int ask_verify(struct cotls_conn *c, SSL *ssl, X509_STORE_CTX *store, bool ok)
+{
+    bool later = false;
+    note_verdict(c, store, ok);
+    bool good = cotls_ask(c, HOOK_VERIFY, NULL, 0, SSL_is_server(ssl) ? NULL : &later) != NULL;
+    if (later)
+        return SSL_set_retry_verify(ssl);
+    if (good && !ok && c->active->verify_may_accept) {
+        X509_STORE_CTX_set_error(store, X509_V_OK);
+        cotls_verify_judged(c, X509_V_OK);
+        return 1;
+    }
+    if (!good && ok) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
+        cotls_verify_judged(c, X509_V_ERR_CERT_REJECTED);
+    }
+    return good && ok;
+}
+
 /* SSL_CTX_set_cert_verify_callback(3) */
 int cotls_hook_verify(X509_STORE_CTX *store, void *arg)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
-    return cotls_verify_chain(SSL_get_app_data(ssl), store);
+    if (is_cancelled(c))
+        return 0;
+    bool ok = cotls_verify_chain(c, store);
+    return cotls_hooked(c, HOOK_VERIFY) ? ask_verify(c, ssl, store, ok) : ok;
 }
 
 /* A ClientHello behind a ServerHello of the same handshake: that was a HelloRetryRequest. */
@@ -38,6 +81,17 @@ void cotls_hook_info(const SSL *ssl, int where, int ret)
     c->alert_sent = (where & SSL_CB_WRITE) != 0;
 }
 
+static int ask_alpn(struct cotls_conn *c, const unsigned char **out, unsigned char *outlen,
+                    const unsigned char *in, unsigned int inlen)
+{
+    const struct cotls_answer *w = cotls_ask(c, HOOK_ALPN, in, inlen, NULL);
+    if (w == NULL)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = w->data;
+    *outlen = (unsigned char)w->len;
+    return SSL_TLSEXT_ERR_OK;
+}
+
 /* SSL_CTX_set_alpn_select_cb(3): the server's order decides; no overlap is fatal (RFC 7301 section 3.2). */
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg)
@@ -47,6 +101,8 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
     size_t n = c->alpn != NULL ? c->alpn_len : c->active->alpn_len;
     unsigned char *chosen;
     (void)arg;
+    if (cotls_hooked(c, HOOK_ALPN))
+        return ask_alpn(SSL_get_app_data(ssl), out, outlen, in, inlen);
     if (mine == NULL)
         return SSL_TLSEXT_ERR_NOACK;
     if (SSL_select_next_proto(&chosen, outlen, mine, (unsigned)n, in, inlen) != OPENSSL_NPN_NEGOTIATED)
@@ -55,14 +111,64 @@ int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, 
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* SSL_CTX_set_cert_cb(3), of clients */
+/* SSL_CTX_set_cert_cb(3): -1 comes again, 0 refuses. What on_session_get had to refuse ends here. */
 int cotls_hook_certificate(SSL *ssl, void *arg)
 {
-    const struct cotls_conn *c = SSL_get_app_data(ssl);
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    bool later = false;
     (void)arg;
-    if (SSL_version(ssl) < TLS1_3_VERSION)
+    if (c->asks != NULL && (c->asks->refused || c->asks->cancelled))
+        return 0;
+    if (!SSL_is_server(ssl) && SSL_version(ssl) < TLS1_3_VERSION)
         cotls_choose_credential(ssl, c->active);
-    return 1;
+    if (!cotls_hooked(c, HOOK_CERTIFICATE) || cotls_ask(c, HOOK_CERTIFICATE, NULL, 0, &later) != NULL)
+        return 1;
+    return later ? -1 : 0;
+}
+
+/* SSL_CTX_sess_set_get_cb(3): the answer's session, or NULL for one that is unknown */
+SSL_SESSION *cotls_hook_session_get(SSL *ssl, const unsigned char *id, int n, int *copy)
+{
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    *copy = 0;
+    if (!cotls_hooked(c, HOOK_SESSION_GET))
+        return NULL;
+    const struct cotls_answer *w = cotls_ask(c, HOOK_SESSION_GET, id, (size_t)n, NULL);
+    if (w == NULL || w->data == NULL)
+        return NULL;
+    const unsigned char *p = w->data;
+    SSL_SESSION *session = d2i_SSL_SESSION(NULL, &p, (long)w->len);
+    cotls_clear_errors();
+    return session;
+}
+
+/* SSL_CTX_sess_set_remove_cb(3) */
+void cotls_hook_session_remove(SSL_CTX *ctx, SSL_SESSION *session)
+{
+    cotls_removed_note(SSL_CTX_get_app_data(ctx), session);
+}
+
+/* SSL_CTX_set_keylog_callback(3) */
+void cotls_hook_keylog(const SSL *ssl, const char *line)
+{
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    cotls_keylog_write(c->ctx, line);
+    if (cotls_hooked(c, HOOK_KEYLOG) && !is_cancelled(c))
+        cotls_tell(c, HOOK_KEYLOG, line, strlen(line));
+}
+
+/* SSL_CTX_set_msg_callback(3) */
+void cotls_hook_message(int write, int version, int type, const void *data, size_t n, SSL *ssl, void *arg)
+{
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    (void)arg;
+    if (c != NULL && cotls_hooked(c, HOOK_TRACE) && !is_cancelled(c))
+        cotls_trace_message(c, write != 0, version, type, data, n);
+}
+
+static bool asks_hello(const struct cotls_conn *c)
+{
+    return c->asks != NULL && (c->ctx->hooks & (1U << HOOK_CLIENT_HELLO)) != 0;
 }
 
 /* SSL_CTX_set_client_hello_cb(3) */
@@ -70,7 +176,16 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
-    if (c->ctx->names != NULL && !cotls_names_choose(c, alert))
+    if (asks_hello(c)) {
+        bool later;
+        if (cotls_ask(c, HOOK_CLIENT_HELLO, NULL, 0, &later) == NULL && later)
+            return SSL_CLIENT_HELLO_RETRY;
+        *alert = cotls_refused_alert(c, HOOK_CLIENT_HELLO, SSL_AD_HANDSHAKE_FAILURE);
+        if (c->asks->refused)
+            return SSL_CLIENT_HELLO_ERROR;
+    }
+    bool chosen = c->chosen == NULL && c->active != c->ctx; /* by the hook */
+    if (c->ctx->names != NULL && !chosen && !cotls_names_choose(c, alert))
         return SSL_CLIENT_HELLO_ERROR;
     cotls_psk_hello(c);
     return SSL_CLIENT_HELLO_SUCCESS;
@@ -116,32 +231,58 @@ unsigned cotls_hook_psk_server(SSL *ssl, const char *identity, unsigned char *ke
 /* SSL_CTX_sess_set_new_cb(3): 1 keeps the reference */
 int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session)
 {
-    return cotls_session_new(SSL_get_app_data(ssl), session);
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    if (cotls_hooked(c, HOOK_SESSION_NEW) && !is_cancelled(c)) {
+        struct cotls_event *e = cotls_tell(c, HOOK_SESSION_NEW, NULL, 0);
+        if (e != NULL && SSL_SESSION_up_ref(session))
+            e->session = session;
+    }
+    return cotls_session_new(c, session);
 }
 
 /* SSL_CTX_set_tlsext_ticket_key_evp_cb(3) */
 int cotls_hook_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                           EVP_MAC_CTX *mac, int encrypt)
 {
-    return cotls_ticket_key(SSL_get_app_data(ssl), name, iv, cipher, mac, encrypt != 0);
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    if (!cotls_hooked(c, HOOK_TICKET_KEY))
+        return cotls_ticket_key(c, name, iv, cipher, mac, encrypt != 0);
+    const struct cotls_answer *w = cotls_ask(c, HOOK_TICKET_KEY, name, encrypt ? 0 : 16, NULL);
+    if (w == NULL || w->data == NULL)
+        return w == NULL ? -1 : 0;
+    return cotls_ticket_answer(c, w->data, name, iv, cipher, mac, encrypt != 0);
 }
 
 /* SSL_CTX_set_tlsext_servername_callback(3): acknowledged, a name is kept in the session and known
  * after a resumption too. */
 int cotls_hook_server_name(SSL *ssl, int *alert, void *arg)
 {
-    (void)alert;
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     (void)arg;
-    return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) != NULL ? SSL_TLSEXT_ERR_OK
-                                                                      : SSL_TLSEXT_ERR_NOACK;
+    if (cotls_hooked(c, HOOK_SERVER_NAME) &&
+        cotls_ask(c, HOOK_SERVER_NAME, name, name != NULL ? strlen(name) : 0, NULL) == NULL) {
+        *alert = SSL_AD_UNRECOGNIZED_NAME;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    return name != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+static int ask_staple(struct cotls_conn *c)
+{
+    const struct cotls_answer *w = cotls_ask(c, HOOK_OCSP, NULL, 0, NULL);
+    if (w == NULL)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return w->data != NULL ? cotls_ocsp_staple(c, w->data, w->len) : SSL_TLSEXT_ERR_NOACK;
 }
 
 /* SSL_CTX_set_tlsext_status_cb(3): a server gives its staple, a client judges what it was given. */
 int cotls_hook_status(SSL *ssl, void *arg)
 {
+    struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
     if (SSL_is_server(ssl))
-        return cotls_ocsp_give(SSL_get_app_data(ssl));
+        return cotls_hooked(c, HOOK_OCSP) ? ask_staple(c) : cotls_ocsp_give(c);
     return cotls_ocsp_check(SSL_get_app_data(ssl));
 }
 

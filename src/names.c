@@ -82,10 +82,12 @@ static bool take_parameters(SSL *ssl, SSL_CTX *ctx)
     return ok;
 }
 
-static bool switch_to(struct cotls_conn *c, struct cotls_ctx *x)
+/* Before the handshake has a session, or with one that is made to be the new context's. */
+bool cotls_names_switch(struct cotls_conn *c, struct cotls_ctx *x)
 {
     SSL *ssl = c->ssl;
     SSL_CTX *ctx = x->ssl_ctx;
+    SSL_SESSION *session = SSL_get0_session(ssl);
     if (SSL_set_SSL_CTX(ssl, ctx) == NULL || !take_parameters(ssl, ctx))
         return false;
     if (!cotls_config_switch(ssl, c->active, x))
@@ -99,7 +101,8 @@ static bool switch_to(struct cotls_conn *c, struct cotls_ctx *x)
     return SSL_set_min_proto_version(ssl, SSL_CTX_get_min_proto_version(ctx)) &&
            SSL_set_max_proto_version(ssl, SSL_CTX_get_max_proto_version(ctx)) &&
            SSL_set_session_id_context(ssl, x->scope, sizeof x->scope) &&
-           SSL_set_num_tickets(ssl, SSL_CTX_get_num_tickets(ctx));
+           SSL_set_num_tickets(ssl, SSL_CTX_get_num_tickets(ctx)) &&
+           (session == NULL || SSL_SESSION_set1_id_context(session, x->scope, sizeof x->scope));
 }
 
 static bool refuse(struct cotls_conn *c, int *alert, int number, const char *reason)
@@ -124,16 +127,42 @@ bool cotls_names_choose(struct cotls_conn *c, int *alert)
         return refuse(c, alert, SSL_AD_UNRECOGNIZED_NAME, "the client asks for no server name of names");
     if (x == NULL)
         x = c->ctx;
-    if (c->named && x != c->active)
+    if (c->chosen != NULL && x != c->chosen)
         return refuse(c, alert, SSL_AD_ILLEGAL_PARAMETER,
                       "the client has changed the server name it asks for");
-    c->named = true;
-    if (x == c->active || switch_to(c, x))
+    bool first = c->chosen == NULL;
+    c->chosen = x;
+    if (!first || x == c->active || cotls_names_switch(c, x))
         return true;
     return refuse(c, alert, SSL_AD_INTERNAL_ERROR, "the context of the server name can't be used");
 }
 
 /* ---- settings ---- */
+
+bool cotls_same_verification(const struct cotls_ctx *x, const struct cotls_ctx *y)
+{
+    return memcmp(x->verification, y->verification, sizeof x->verification) == 0;
+}
+
+/* The connection is at 1. */
+void cotls_names_push(lua_State *L, const struct cotls_ctx *x)
+{
+    int top = lua_gettop(L);
+    luaL_checkstack(L, 8, NULL);
+    lua_getiuservalue(L, 1, UV_CONTEXT);
+    lua_getiuservalue(L, -1, UV_CTX_NAMES);
+    lua_getiuservalue(L, -1, 1);
+    lua_getfield(L, -1, "names");
+    lua_Integer n = luaL_len(L, -1);
+    lua_pushnil(L);
+    for (lua_Integer i = 1; i <= n && lua_touserdata(L, -1) != x; i++) {
+        lua_settop(L, top + 4);
+        lua_rawgeti(L, -1, i);
+        lua_getfield(L, -1, "context");
+    }
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+}
 
 static int by_text(const void *a, const void *b)
 {
@@ -170,6 +199,9 @@ static bool set_names(lua_State *L, struct cotls_ctx *x)
     lua_setiuservalue(L, -2, 1);
     lua_setiuservalue(L, 1, UV_CTX_NAMES);
     x->names = list;
+    for (size_t i = 0; i < count; i++)
+        x->hooks_below |= list->names[i].context->hooks_below;
+    cotls_hooks_install(x);
     if (!cotls_tickets_for_names(x))
         return cotls_refuse(L, "no memory");
     SSL_CTX_set_client_hello_cb(x->ssl_ctx, cotls_hook_client_hello, NULL);

@@ -349,19 +349,26 @@ const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, 
 }
 
 /* The staple of the certificate that is in use, as a client has asked for one. */
+int cotls_ocsp_staple(struct cotls_conn *c, const void *der, size_t n)
+{
+    unsigned char *copy = OPENSSL_memdup(der, n);
+    if (copy == NULL)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    SSL_set_tlsext_status_ocsp_resp(c->ssl, copy, (long)n);
+    return SSL_TLSEXT_ERR_OK;
+}
+
 int cotls_ocsp_give(struct cotls_conn *c)
 {
     const struct cotls_ctx *x = c->active;
     const X509 *leaf = SSL_get_certificate(c->ssl);
+    if (c->staple.data != NULL)
+        return cotls_ocsp_staple(c, c->staple.data, c->staple.len);
     for (size_t i = 0; i < x->credential_count; i++) {
         const struct cotls_credential *k = x->credentials[i];
         if (k->leaf != leaf || k->ocsp == NULL)
             continue;
-        unsigned char *copy = OPENSSL_memdup(k->ocsp, k->ocsp_len);
-        if (copy == NULL)
-            return SSL_TLSEXT_ERR_ALERT_FATAL;
-        SSL_set_tlsext_status_ocsp_resp(c->ssl, copy, (long)k->ocsp_len);
-        return SSL_TLSEXT_ERR_OK;
+        return cotls_ocsp_staple(c, k->ocsp, k->ocsp_len);
     }
     return SSL_TLSEXT_ERR_NOACK;
 }

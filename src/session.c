@@ -199,6 +199,14 @@ int cotls_session(lua_State *L)
     return cotls_nil_error(L);
 }
 
+/* [-0, +1] an object with a reference of its own */
+void cotls_session_push(lua_State *L, SSL_SESSION *session)
+{
+    SSL_SESSION **slot = push_empty(L);
+    if (SSL_SESSION_up_ref(session))
+        *slot = session;
+}
+
 /* core.is_session(value) */
 int cotls_is_session(lua_State *L)
 {
@@ -259,6 +267,16 @@ static int session_export(lua_State *L)
     n = i2d_SSL_SESSION(session, &end);
     lua_pushlstring(L, (const char *)der, n > 0 ? (size_t)n : 0);
     return 1;
+}
+
+bool cotls_session_text(lua_State *L, int index)
+{
+    if (luaL_testudata(L, index, COTLS_SESSION) == NULL)
+        return false;
+    lua_pushcfunction(L, session_export);
+    lua_pushvalue(L, index);
+    lua_call(L, 1, 1);
+    return true;
 }
 
 static int session_id(lua_State *L)

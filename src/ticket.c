@@ -89,6 +89,21 @@ int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned c
     return 0;
 }
 
+/* The same with the key that on_ticket_key gave. */
+int cotls_ticket_answer(const struct cotls_conn *c, const unsigned char *key, unsigned char *name,
+                        unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt)
+{
+    struct key k;
+    int r = 0;
+    memcpy(&k, key, sizeof k);
+    if (encrypt)
+        r = begin_ticket(k, name, iv, cipher, mac);
+    else if (memcmp(name, k.name, sizeof k.name) == 0)
+        r = open_ticket(k, SSL_version(c->ssl) >= TLS1_3_VERSION, iv, cipher, mac);
+    OPENSSL_cleanse(&k, sizeof k);
+    return r;
+}
+
 /* ---- settings ---- */
 
 /* The value on top: the keys, one behind the other; the face has checked the length. */

@@ -28,6 +28,12 @@ static enum cotls_step want_read(struct cotls_conn *c)
     return blocked && SSL_in_init(c->ssl) ? STEP_WANT_WRITE : STEP_WANT_READ;
 }
 
+static int read_data(SSL *ssl, void *data, size_t size, size_t *got)
+{
+    return SSL_read_ex(ssl, data, size, got);
+}
+
+/* One SSL_read into c->plain. */
 enum cotls_step cotls_fill(struct cotls_conn *c)
 {
     if (c->ended)
@@ -41,10 +47,12 @@ enum cotls_step cotls_fill(struct cotls_conn *c)
         c->ssl_error = SSL_ERROR_SSL;
         return STEP_FAIL;
     }
-    int r = SSL_read(c->ssl, room, COTLS_RECORD);
+    size_t n = 0;
+    int r = c->asks == NULL ? SSL_read_ex(c->ssl, room, COTLS_RECORD, &n)
+                            : cotls_call_read(c, read_data, room, &n);
     enum cotls_step step = cotls_outcome(c, r);
     if (step == STEP_DONE)
-        c->plain.len += (size_t)r;
+        c->plain.len += n;
     else if (step == STEP_WANT_READ)
         step = want_read(c);
     else if (step == STEP_WANT_WRITE || step == STEP_FAIL)

@@ -148,6 +148,14 @@ void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X
     c->dane_match = NULL;
 }
 
+/* on_verify has the last word. */
+void cotls_verify_judged(struct cotls_conn *c, long code)
+{
+    c->verify_code = code;
+    c->verify_depth = 0;
+    c->verify_text = code == X509_V_OK ? NULL : "on_verify refuses the certificate";
+}
+
 /* ---- settings ---- */
 
 void cotls_verify_nobody(struct cotls_ctx *x)

@@ -119,6 +119,15 @@ local function read_all(given)
   return { one }
 end
 
+--- The core's credential of one entry, as in `credentials`.
+-- @return credential; or nil, err
+function credentials.one(given)
+  if not is_given(given) then return refused("certificate", "none is given") end
+  local one, err = read_one(given, "", "server")
+  if not one then return nil, err end
+  return one.credential
+end
+
 --- Reads the files of a context's options into its settings.
 -- @return true; or nil, err
 function credentials.read(given, out)

@@ -3,6 +3,7 @@
 
 local config = require "cotls.config"
 local core = require "cotls.core"
+local credentials = require "cotls.credentials"
 local file = require "cotls.file"
 local options = require "cotls.options"
 local net = require "cotls.net"
@@ -63,6 +64,21 @@ function Context.set_ocsp_response(ctx, given)
   local got, reason = file.read(given)
   if not got then return core.refused("ocsp_response", reason) end
   return core.set_ocsp_response(ctx, got)
+end
+
+local Connection = core.methods("cotls.connection")
+
+function Connection.use_certificate(conn, given)
+  local one, err = credentials.one(options.credential(given, "use_certificate", 2))
+  if not one then return nil, err end
+  return core.use_credential(conn, one)
+end
+
+function Connection.set_ocsp_response(conn, response)
+  if type(response) ~= "string" then
+    error("set_ocsp_response: a string expected, got " .. type(response), 2)
+  end
+  return core.use_staple(conn, response)
 end
 
 -- tls.scheduler is a property: the driver asks for it at each wait, and a wrong value is told where it is set.

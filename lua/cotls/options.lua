@@ -148,6 +148,21 @@ local context_types = {
   alpn = strings,
   names = is_names_table,
   strict_names = kind("boolean"),
+  on_client_hello = kind("function"),
+  on_server_name = kind("function"),
+  on_certificate = kind("function"),
+  on_verify = kind("function"),
+  on_verify_may_accept = kind("boolean"),
+  on_alpn = kind("function"),
+  on_session_get = kind("function"),
+  session_get_takes = kind("boolean"),
+  on_session_new = kind("function"),
+  on_session_remove = kind("function"),
+  on_ticket_key = kind("function"),
+  on_ocsp = kind("function"),
+  on_psk = kind("function"),
+  on_keylog = kind("function"),
+  on_trace = kind("function"),
   session_cache = count_or_false,
   session_timeout = positive,
   tickets = count_or_false,
@@ -283,6 +298,11 @@ end
 -- @return what core.context takes; or nil, err
 function options.context(given, who, level)
   return settings.context(check_all(who, given, context_types, level + 1))
+end
+
+--- Checks the types of one credential.
+function options.credential(given, who, level)
+  return check_all(who, given, credential_types, level + 1)
 end
 
 --- Checks a list of ticket keys.

@@ -114,13 +114,40 @@ local function sessions(given, out)
   return true
 end
 
+-- Which side a hook is for, where it is one's only.
+local HOOKS = {
+  on_client_hello = "server", on_server_name = "server", on_certificate = false, on_verify = false,
+  on_alpn = "server", on_session_get = "server", on_session_new = false, on_session_remove = "server",
+  on_ticket_key = "server", on_ocsp = "server", on_psk = "server", on_keylog = false, on_trace = false,
+}
+
+local function hooks(given, out)
+  local role = given.role or "client"
+  for name, side_of in pairs(HOOKS) do
+    if given[name] and side_of and side_of ~= role then return refused(name, "is for " .. side_of .. "s") end
+    if given[name] then
+      out.hooks = out.hooks or {}
+      out.hooks[name] = given[name]
+    end
+  end
+  if given.ticket_keys and given.on_ticket_key then return refused("ticket_keys", "not together with on_ticket_key") end
+  if given.on_verify and given.insecure then return refused("on_verify", "insecure verifies nothing") end
+  if given.on_session_get and (given.max_early_data or 0) > 0 and not given.session_get_takes then
+    return refused("on_session_get", "with max_early_data the store must forget what it gives (session_get_takes)")
+  end
+  out.on_verify_may_accept = given.on_verify_may_accept
+  -- What decides on a peer is part of what sessions are kept apart by.
+  out.on_verify = given.on_verify ~= nil or nil
+  return true
+end
+
 -- What tells sessions of one context from those of another, in every process alike: all that is said about
 -- verification, and what a session of TLS 1.2 takes with it, its cipher and extended master secret. Each is the name
 -- of a setting.
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
   "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "ciphers", "ciphersuites", "options",
-  "conf", "psk",
+  "conf", "psk", "on_verify", "on_verify_may_accept",
 }
 
 -- A value as text that no other value has; of files only the contents count.
@@ -170,7 +197,7 @@ end
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
   side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions,
-  renewal, alpn, limits, session_scope,
+  renewal, alpn, limits, hooks, session_scope,
 }
 
 local function all(steps, given, ...)

@@ -19,6 +19,7 @@
 ---| '"alert"' # the peer has refused: `alert` says why
 ---| '"tls"' # OpenSSL has failed: `reason` and `queue` say how
 ---| '"system"' # the system has failed: `errno`
+---| '"hook"' # a Lua function of the context's has refused or failed: `reason`, `cause`
 ---| '"config"' # an option's value, or a file, is refused: `reason` begins with the option's name
 
 ---A certificate or key: PEM text (told by its BEGIN line), DER (a string that is one whole SEQUENCE), or a path (any
@@ -178,8 +179,8 @@ function tls.is_error(value) end
 ---  saying so; else the handshake fails with `"verify"`. `"require"` refuses a server that gives none, `"request"` only
 ---  one whose certificate demands it (RFC 7633). A response that names no end holds a day. Also asks for SCTs
 ---  (RFC 6962), which are reported only. Default: nothing is asked, so that nothing is demanded either.
----@field psk? table<string, string> Pre-shared keys: identity → key, both bytes; 1 to 255 of an identity, 1 to 512 of a
----  key, which should be at least 16 from a good random source. A client has one pair. With it a client needs no
+---@field psk? table<string, string> Pre-shared keys: identity → key, both bytes; 1 to 255 of an identity, 1 to 512 of
+---  a key, which should be at least 16 from a good random source. A client has one pair. With it a client needs no
 ---  `server_name` (a certificate in the place of the key is then refused), a server no certificate. On TLS 1.3 it goes
 ---  with SHA-256, on TLS 1.2 its cipher suites come first unless `ciphers` says otherwise. A wrong key is refused by
 ---  `illegal_parameter` (1.3) or `bad_record_mac` (1.2), an unknown identity by `handshake_failure`, or the certificate
@@ -219,6 +220,43 @@ function tls.is_error(value) end
 ---  RFC 6066 section 3.
 ---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
 ---  nothing too. Default: false; true where this context has no certificate.
+---@field on_client_hello? fun(conn: cotls.Connection, hello: cotls.Hello): boolean?, string? Servers: sees the client's
+---  hello before anything is decided; may call `conn:set_context`. `true`: go on. Refused otherwise, with the alert
+---  whose name is the second result (default: handshake_failure). SSL_CTX_set_client_hello_cb(3).
+---@field on_server_name? fun(conn: cotls.Connection, name?: string): boolean? Servers: is told the server name, `nil`
+---  where the client asks for none. `true`: go on; refused otherwise (unrecognized_name). It comes once sessions are
+---  looked up, so that another context is better set in `on_client_hello`. SSL_CTX_set_tlsext_servername_callback(3).
+---@field on_certificate? fun(conn: cotls.Connection): boolean? Before this side shows its certificate, not where a
+---  session is resumed: may call `conn:use_certificate` or `conn:set_context`. `true`: go on; refused otherwise
+---  (internal_error). SSL_CTX_set_cert_cb(3).
+---@field on_verify? fun(conn: cotls.Connection, ok: boolean, report: cotls.Report): boolean? After the peer's
+---  certificate was judged, as `report` says; not where a session is resumed. `true`: it is accepted if `ok`; refused
+---  otherwise (bad_certificate). SSL_CTX_set_cert_verify_callback(3).
+---@field on_verify_may_accept? boolean `on_verify` may also accept what was refused. Default: false.
+---@field on_alpn? fun(conn: cotls.Connection, offered: string[]): string? Servers: chooses among the protocols that the
+---  client offers, in the place of `alpn`; anything else refuses (no_application_protocol).
+---  SSL_CTX_set_alpn_select_cb(3).
+---@field on_session_get? fun(conn: cotls.Connection, id: string, take: boolean): string|cotls.Session|nil Servers: the
+---  session of an id that the own cache does not know, as an object or what it exports, `nil`: unknown, a full
+---  handshake. Where `take` is true the store must forget it in the same step. Implies `tickets = false`.
+---  SSL_CTX_sess_set_get_cb(3).
+---@field session_get_takes? boolean `on_session_get` does forget what it gives where `take` is true: needed with
+---  `max_early_data`, for early data is accepted as often as a session is given. Default: false.
+---@field on_session_new? fun(conn: cotls.Connection, session: cotls.Session) Is told of each new session, after the
+---  step that made it. SSL_CTX_sess_set_new_cb(3).
+---@field on_session_remove? fun(context: cotls.Context, id: string) Servers: is told of each session that has to go.
+---  SSL_CTX_sess_set_remove_cb(3).
+---@field on_ticket_key? fun(conn: cotls.Connection, name?: string): string? Servers: the 80 bytes of the ticket key
+---  with that name (16 bytes), `nil`: unknown; asked without a name, the key to encrypt with, `nil`: no ticket. Not
+---  together with `ticket_keys`. SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
+---@field on_ocsp? fun(conn: cotls.Connection): string? Servers: the OCSP response in DER to staple, for a client that
+---  asks; `nil`: none. SSL_CTX_set_tlsext_status_cb(3).
+---@field on_psk? fun(conn: cotls.Connection, identity: string): string? Servers: the pre-shared key of an identity;
+---  `nil`: unknown. SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3).
+---@field on_keylog? fun(conn: cotls.Connection, line: string) Is told each line of the NSS key log format. Whoever has
+---  them can read the connection. SSL_CTX_set_keylog_callback(3).
+---@field on_trace? fun(conn: cotls.Connection, event: cotls.TraceEvent) Is told of each handshake message, alert and
+---  state. SSL_CTX_set_msg_callback(3), SSL_CTX_set_info_callback(3).
 ---@field session_cache? integer|false Servers: how many sessions are kept; `false`: none. Default: 20480.
 ---  SSL_CTX_sess_set_cache_size(3).
 ---@field session_timeout? integer Servers: seconds for which a session can be resumed. Default: 7200.
@@ -727,6 +765,24 @@ function Connection:early_data_status() end
 ---@return cotls.Session? session
 function Connection:session() end
 
+---Inside `on_client_hello`, `on_server_name` and `on_certificate`: another context, with all that it says, for the rest
+---of the handshake. See SSL_set_SSL_CTX(3). Raises elsewhere, if the other context is of the other role, and in
+---`on_server_name` if it verifies otherwise.
+---@param context cotls.Context
+---@return cotls.Connection conn Itself.
+function Connection:set_context(context) end
+
+---Inside the same hooks: another certificate, for this connection. See SSL_use_cert_and_key(3). Raises elsewhere.
+---@param credential cotls.Credential
+---@return cotls.Connection? conn Itself.
+---@return cotls.Error? err `"config"`: a part of it is refused.
+function Connection:use_certificate(credential) end
+
+---Inside a hook: what is stapled to the certificate, in DER. Raises elsewhere.
+---@param response string
+---@return cotls.Connection conn Itself.
+function Connection:set_ocsp_response(response) end
+
 ---The descriptor; `nil` once closed.
 ---@return integer? fd
 function Connection:fileno() end
@@ -965,9 +1021,23 @@ function Connection:stats() end
 ---@field alert? cotls.Alert The fatal alert that was sent or received.
 ---@field verify? cotls.Verify Why the certificate is not good.
 ---@field errno? integer The system's number.
+---@field cause? cotls.Cause What a hook that failed has raised.
 ---@field written? integer Bytes of a failed write that are sent, or encrypted and on their way.
 ---@field partial? integer Bytes of a failed read that stay for later reads.
 ---@field peer? string The peer's address, as `"127.0.0.1:443"` or `"[::1]:443"`.
+
+---Of a hook that failed.
+---@class cotls.Cause
+---@field error any What it raised.
+---@field traceback string
+
+---What `on_verify` is given.
+---@class cotls.Report
+---@field chain cotls.X509[] The peer's certificate first, as far as it was built.
+---@field code integer OpenSSL's `X509_V_ERR_…`; 0: good.
+---@field text string The same in words.
+---@field depth integer Where in the chain it failed; 0: the peer's own certificate.
+---@field name? string The first name that was checked.
 
 ---A TLS alert; `tostring` gives its name. RFC 8446 section 6.
 ---@class cotls.Alert
