@@ -395,7 +395,7 @@ local function not_shared(names, header)
 end
 
 describe("the symbols of the module", function()
-  local header = code_of(read("src/cotls.h"))
+  local header = code_of(read("src/cotls.h") .. read("src/parts.h"))
 
   it("that are exported: the opener alone", function()
     assert.same({ "luaopen_cotls_core" }, defined("nm -D --defined-only '" .. core_path .. "'"))

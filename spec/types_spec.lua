@@ -288,6 +288,12 @@ describe("the shapes in the types file", function()
     server:close()
     client:close()
     note_error(select(2, client:read()))
+    client, server = helper.pair(nil, nil, nil, { client = helper.contexts().client,
+      server = helper.server_context { on_client_hello = function() error "no" end } })
+    helper.together {
+      function() client:connect() end,
+      function() note_error(select(2, server:accept())) end, -- cause
+    }
   end)
 
   it("have the fields that values have, and no other", function()

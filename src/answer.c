@@ -310,8 +310,12 @@ void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed)
 {
     struct cotls_asks *a = c->asks;
     struct cotls_answer *w = a->telling ? NULL : a->pending;
-    enum cotls_hook hook = w != NULL ? w->hook : a->first->hook;
     int first = base + 2;
+    if (c->ssl == NULL) { /* closed by the function itself, or meanwhile */
+        lua_settop(L, base);
+        return;
+    }
+    enum cotls_hook hook = w != NULL ? w->hook : a->first->hook;
     if (lua_gettop(L) < first + 1)
         lua_settop(L, first + 1);
     const char *expected = failed || w == NULL ? NULL : hooks[hook].take(L, w, first);

@@ -132,7 +132,9 @@ static int run_call(void *arg)
 
 static bool needs_job(const struct cotls_conn *c)
 {
-    return c->asks != NULL && ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0;
+    const struct cotls_asks *a = c->asks;
+    return a != NULL &&
+           (a->job != NULL || ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0);
 }
 
 /* Starts or goes on with the job; what the function returned, or -1 while it is paused. */

@@ -426,6 +426,7 @@ static int do_handshake(SSL *ssl, void *data, size_t size, size_t *done)
     (void)data;
     (void)size;
     (void)done;
+    cotls_clear_errors();
     return SSL_do_handshake(ssl);
 }
 
@@ -439,7 +440,6 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
         return early;
     c->early = EARLY_OVER;
     c->send_lost = c->send_errno != 0;
-    cotls_clear_errors();
     c->hold = true;
     enum cotls_step step = cotls_outcome(c, cotls_call(c, do_handshake, NULL, 0, NULL));
     c->hold = false;

@@ -45,6 +45,7 @@ static size_t allowance(const struct cotls_conn *c)
 
 static int write_early(SSL *ssl, void *data, size_t n, size_t *written)
 {
+    cotls_clear_errors();
     return SSL_write_early_data(ssl, data, n, written);
 }
 
@@ -52,7 +53,6 @@ static int write_early(SSL *ssl, void *data, size_t n, size_t *written)
 static enum cotls_step write_some(struct cotls_conn *c, const void *data, size_t n)
 {
     size_t written;
-    cotls_clear_errors();
     c->hold = true;
     enum cotls_step step = cotls_outcome(c, cotls_call(c, write_early, (void *)(uintptr_t)data, n, &written));
     c->hold = false;
@@ -98,13 +98,13 @@ static void annotate_write_early(lua_State *L, struct cotls_conn *c, struct cotl
 
 static int read_early(SSL *ssl, void *data, size_t size, size_t *got)
 {
+    cotls_clear_errors();
     return SSL_read_early_data(ssl, data, size, got);
 }
 
 /* One SSL_read_early_data, of a record at most; *n is 0 when early data is over. */
 static enum cotls_step read_some(struct cotls_conn *c, void *data, size_t *n)
 {
-    cotls_clear_errors();
     c->hold = true;
     int r = cotls_call_read(c, read_early, data, n);
     enum cotls_step step = cotls_outcome(c, r > 0 ? 1 : r);

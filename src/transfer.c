@@ -30,6 +30,7 @@ static enum cotls_step want_read(struct cotls_conn *c)
 
 static int read_data(SSL *ssl, void *data, size_t size, size_t *got)
 {
+    cotls_clear_errors();
     return SSL_read_ex(ssl, data, size, got);
 }
 
@@ -48,8 +49,7 @@ enum cotls_step cotls_fill(struct cotls_conn *c)
         return STEP_FAIL;
     }
     size_t n = 0;
-    int r = c->asks == NULL ? SSL_read_ex(c->ssl, room, COTLS_RECORD, &n)
-                            : cotls_call_read(c, read_data, room, &n);
+    int r = cotls_call_read(c, read_data, room, &n);
     enum cotls_step step = cotls_outcome(c, r);
     if (step == STEP_DONE)
         c->plain.len += n;

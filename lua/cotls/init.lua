@@ -69,12 +69,14 @@ end
 local Connection = core.methods("cotls.connection")
 
 function Connection.use_certificate(conn, given)
+  Connection.is_server(conn) -- raises for what is no connection
   local one, err = credentials.one(options.credential(given, "use_certificate", 2))
   if not one then return nil, err end
   return core.use_credential(conn, one)
 end
 
 function Connection.set_ocsp_response(conn, response)
+  Connection.is_server(conn)
   if type(response) ~= "string" then
     error("set_ocsp_response: a string expected, got " .. type(response), 2)
   end
