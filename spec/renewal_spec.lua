@@ -427,6 +427,51 @@ describe("renegotiate", function()
     assert.is_nil(client:fileno())
   end)
 
+  it("does not make an error of data that meet a write of its other side", function()
+    for _, with_reader in ipairs { true, false } do
+      local client, server = helper.handshaken(nil, nil, nil, open)
+      server:settimeout(0)
+      assert.equal("want_read", code_of(server:renegotiate())) -- its request is out
+      local reader
+      if with_reader then
+        reader = started(client, "read", "a")
+        assert(coroutine.resume(reader)) -- has taken the request and sent its hello
+      else
+        client:settimeout(0)
+        assert.equal("want_read", code_of(client:read()))
+        client:settimeout(nil)
+      end
+      assert(server:write("data")) -- allowed until the server has seen that hello
+      server:settimeout(nil)
+      local writer = started(client, "write", "x\n")
+      helper.together {
+        function()
+          while coroutine.status(writer) ~= "dead" do
+            local ok, err = coroutine.resume(writer)
+            assert(ok, err)
+            if coroutine.status(writer) == "dead" then assert.equal(client, err) end
+            coroutine.yield(client, "read")
+          end
+        end,
+        function()
+          assert(server:renegotiate())
+          assert.equal("x", server:read())
+          assert(server:shutdown("write"))
+        end,
+      }
+      if reader then
+        local got
+        helper.until_true(function()
+          got = table.pack(coroutine.resume(reader))
+          return coroutine.status(reader) == "dead"
+        end, "the end")
+        assert.same({ n = 2, true, "data" }, got)
+      else
+        assert.equal("data", client:read("a"))
+      end
+    end
+  end)
+
   it("keeps writes and shutdowns of its other side waiting until it is over", function()
     for _, verb in ipairs { "write", "shutdown" } do
       local client, server, pump, relay = helper.handshaken("a relay of 1 byte", nil, nil, open)
