@@ -22,7 +22,7 @@ return {
   },
   {
     check = "A second ClientHello asks for the same name", file = "src/names.c",
-    from = "if (c->named && x != c->active)", to = "if (false)", spec = HELLO,
+    from = "if (c->chosen != NULL && x != c->chosen)", to = "if (false)", spec = HELLO,
     name = "after a HelloRetryRequest another name is refused, whichever context it was that answered the first",
   },
   {
