@@ -199,6 +199,16 @@ local function epoll_that_waits(path, text)
   return found
 end
 
+-- A provider goes into a library context of cotls' own.
+local function providers_of_all(path, text)
+  local found = {}
+  local code = code_of(text)
+  for start, at in code:gmatch("()%f[%w_]OSSL_PROVIDER_[%w_]+%s*()%(") do
+    if arguments(code, at)[1] ~= "made" then found[#found + 1] = ("%s:%d"):format(path, line_of(code, start)) end
+  end
+  return found
+end
+
 local function macros_that_jump(path, text)
   local found = {}
   local code = code_of(text):gsub("\\\n", "  ")
@@ -331,11 +341,13 @@ local laws = {
   { "no process-wide setting is touched, nothing printed", SOURCES,
     calls({ "signal", "sigaction", "sigprocmask", "setlocale", "atexit", "on_exit", "exit", "_exit", "abort",
       "printf", "puts", "putchar", "fprintf", "vprintf", "fputs", "fwrite", "perror", "system", "fork", "chdir",
-      "umask", "setenv", "putenv", "unsetenv", "srand", "setrlimit", "OSSL_PROVIDER_load",
+      "umask", "setenv", "putenv", "unsetenv", "srand", "setrlimit",
       "OSSL_PROVIDER_set_default_search_path", "OPENSSL_init_crypto", "OPENSSL_init_ssl", "CRYPTO_set_mem_functions",
       "ERR_print_errors_fp", "ERR_print_errors",
       "EVP_set_default_properties", "SSL_CTX_set_default_passwd_cb" }),
     planted = { "src/core.c", "static void f(void)\n{\n    printf(\"hello\");\n}\n" } },
+  { "the process's providers are not touched", SOURCES, providers_of_all,
+    planted = { "src/remote_key.c", "ok = OSSL_PROVIDER_load(NULL, \"cotls\") != NULL;\n" } },
   { "the Lua modules print nothing and set nothing", LUA_MODULES, lua_settings,
     planted = { "lua/cotls/net.lua", "local x = 1\nprint(x)\n" } },
   { "nothing is left for later", EVERYTHING, marks,

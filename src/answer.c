@@ -427,7 +427,15 @@ static int conn_set_context(lua_State *L)
     return 1;
 }
 
-/* core.use_credential(conn, credential) → conn */
+/* Why the connection can't have a key that lives elsewhere, or NULL. */
+static const char *refuse_remote(struct cotls_conn *c, const struct cotls_credential *k)
+{
+    if (!cotls_hooked(c, HOOK_SIGN))
+        return "the context in force has no function sign";
+    return c->ctx->server && EVP_PKEY_is_a(k->key, "RSA") ? cotls_signing_suites(NULL, c->ssl) : NULL;
+}
+
+/* core.use_credential(conn, credential) → conn or nil, err */
 int cotls_use_credential(lua_State *L)
 {
     struct cotls_conn *c = cotls_check_conn(L);
@@ -435,6 +443,12 @@ int cotls_use_credential(lua_State *L)
     lua_settop(L, 2);
     if (!in_hook(c, 1U << HOOK_CLIENT_HELLO | 1U << HOOK_CERTIFICATE | 1U << HOOK_SERVER_NAME))
         return luaL_error(L, "use_certificate: only in on_client_hello, on_server_name and on_certificate");
+    const char *fault = k->remote ? refuse_remote(c, k) : NULL;
+    if (fault != NULL) {
+        lua_pushstring(L, fault);
+        cotls_error_config(L, "sign");
+        return cotls_nil_error(L);
+    }
     cotls_clear_errors();
     if (SSL_use_cert_and_key(c->ssl, k->leaf, k->key, k->chain, 1) != 1) {
         cotls_push_queue_reason(L);

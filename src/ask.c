@@ -108,6 +108,13 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
     return NULL;
 }
 
+/* What a hook answered is of no use after all. */
+void cotls_ask_refuse(struct cotls_conn *c, const char *reason)
+{
+    c->refusal = reason;
+    c->asks->refused = true;
+}
+
 /* The alert that a hook which refused has named, else the other one. */
 int cotls_refused_alert(const struct cotls_conn *c, enum cotls_hook hook, int otherwise)
 {
@@ -133,17 +140,27 @@ static int run_call(void *arg)
 static bool needs_job(const struct cotls_conn *c)
 {
     const struct cotls_asks *a = c->asks;
-    return a != NULL &&
-           (a->job != NULL || ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0);
+    return a != NULL && (a->job != NULL || ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0);
+}
+
+/* Whose job runs on this thread: what asks a key for a signature doesn't say for which connection. */
+static _Thread_local struct cotls_conn *current;
+
+struct cotls_conn *cotls_current(void)
+{
+    return current;
 }
 
 /* Starts or goes on with the job; what the function returned, or -1 while it is paused. */
 static int run_job(struct cotls_conn *c, struct call call)
 {
     struct cotls_asks *a = c->asks;
+    struct cotls_conn *outer = current;
     int ret = -1;
     a->starts++;
+    current = c;
     int status = ASYNC_start_job(&a->job, a->wait, &ret, run_call, &call, sizeof call);
+    current = outer;
     if (status == ASYNC_PAUSE)
         return -1;
     a->job = NULL;

@@ -130,6 +130,7 @@ struct cotls_credential {
     STACK_OF(X509) * chain; /* without the leaf; or NULL */
     unsigned char *ocsp;    /* the DER to staple, from malloc; NULL: none */
     size_t ocsp_len;
+    bool remote; /* its signatures come from the hook `sign` */
 };
 
 #define COTLS_KEY_TYPES 9 /* as many as OpenSSL tells apart */

@@ -92,6 +92,24 @@ static bool load_key(lua_State *L, struct cotls_credential *k, struct cotls_pass
     return cotls_read_key(L, &k->key, password) && check_match(L, k, lua_tostring(L, 5));
 }
 
+/* In the place of a key: it lives elsewhere. */
+static bool load_remote(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
+{
+    EVP_PKEY *public_key = X509_get0_pubkey(k->leaf);
+    const char *type = public_key != NULL ? EVP_PKEY_get0_type_name(public_key) : NULL;
+    (void)password;
+    cotls_clear_errors();
+    if (public_key != NULL)
+        k->key = cotls_remote_key(public_key);
+    cotls_clear_errors();
+    k->remote = k->key != NULL;
+    if (!k->remote)
+        lua_pushfstring(L,
+                        "OpenSSL takes no signatures from elsewhere for a certificate with a key of type %s",
+                        type != NULL ? type : "unknown");
+    return k->remote;
+}
+
 static bool load_uri(lua_State *L, struct cotls_credential *k, struct cotls_password *password)
 {
     const char *uri = lua_tostring(L, -1);
@@ -127,12 +145,13 @@ static const struct {
 } parts[] = {
     {"certificate", load_certificate},
     {"key", load_key},
+    {"sign", load_remote},
     {"key_uri", load_uri},
     {"pkcs12", cotls_load_pkcs12},
     {"ocsp_response", load_staple},
 };
 
-/* core.credential{ certificate =, key =, key_uri =, pkcs12 =, ocsp_response =, password = } → credential, its
+/* core.credential{ certificate =, key =, sign =, key_uri =, pkcs12 =, ocsp_response =, password = } → credential, its
  * key's type; or nil, the part that is refused, the reason, and whether a password is wanted */
 int cotls_credential(lua_State *L)
 {
@@ -215,6 +234,18 @@ static bool refuse_entry(lua_State *L)
     return false;
 }
 
+/* Without the key there is no RSA key exchange. [-0, +any] */
+static bool set_suites(lua_State *L, struct cotls_ctx *x, const struct cotls_credential *k)
+{
+    const char *fault =
+        x->server && EVP_PKEY_is_a(k->key, "RSA") ? cotls_signing_suites(x->ssl_ctx, NULL) : NULL;
+    if (fault == NULL)
+        return true;
+    lua_pushstring(L, fault);
+    cotls_error_config(L, "sign");
+    return false;
+}
+
 /* The value on top: a list of { credential =, option = what to blame, name = the file's }. */
 static bool set_credentials(lua_State *L, struct cotls_ctx *x)
 {
@@ -232,6 +263,8 @@ static bool set_credentials(lua_State *L, struct cotls_ctx *x)
         ERR_clear_error();
         if (SSL_CTX_use_cert_and_key(x->ssl_ctx, k->leaf, k->key, k->chain, 1) != 1)
             return refuse_entry(L);
+        if (k->remote && !set_suites(L, x, k))
+            return false;
         x->credentials[x->credential_count++] = k;
         lua_settop(L, list);
     }

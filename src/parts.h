@@ -80,6 +80,8 @@ void cotls_asks_free(struct cotls_conn *c);
 bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook);
 const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
                                      size_t n, bool *later);
+void cotls_ask_refuse(struct cotls_conn *c, const char *reason);
+struct cotls_conn *cotls_current(void);
 int cotls_refused_alert(const struct cotls_conn *c, enum cotls_hook hook, int otherwise);
 bool cotls_is_asked(const struct cotls_conn *c);
 int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done);
@@ -219,9 +221,11 @@ void cotls_removed_note(struct cotls_ctx *x, const SSL_SESSION *session);
 
 void cotls_push_trace(lua_State *L, const struct cotls_conn *c, const struct cotls_event *e); /* [-0, +1] */
 
-/* ---- remote_key.c ---- */
+/* ---- remote_key.c, signing.c: keys that live elsewhere ---- */
 
+EVP_PKEY *cotls_remote_key(EVP_PKEY *public_key);
 void cotls_push_signing(lua_State *L, const unsigned char *question, size_t n); /* [-0, +1] */
+const char *cotls_signing_suites(SSL_CTX *ctx, SSL *ssl);
 
 /* ---- credential.c ---- */
 

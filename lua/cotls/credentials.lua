@@ -13,6 +13,7 @@ local refused = core.refused -- option, reason → nil, err
 local SOURCES = {
   { "pkcs12", "certificate", "key", "key_uri" },
   { "key_uri", "key" },
+  { "sign", "key", "key_uri", "pkcs12", "password" },
 }
 
 local PARTS = { "certificate", "key", "pkcs12", "key_uri", "ocsp_response" }
@@ -47,7 +48,8 @@ local function read_parts(given, prefix, role)
   if given.certificate then
     spec.certificate, reason = file.read_all(given.certificate)
     if reason then return refused(prefix .. "certificate", reason) end
-    if not (spec.key or spec.key_uri) then spec.key, reason = key_among(spec.certificate) end
+    spec.sign = given.sign and true
+    if not (spec.key or spec.key_uri or spec.sign) then spec.key, reason = key_among(spec.certificate) end
     if reason then return refused(prefix .. "key", reason) end
   elseif given.key then
     return refused(prefix .. "key", "there is no certificate to it")
@@ -86,11 +88,12 @@ local function is_given(given)
 end
 
 -- Each certificate is chosen by the type of its key, so there is one for each.
-local function read_list(list, role)
+local function read_list(list, role, sign)
   local all, place = {}, {}
   for i, given in ipairs(list) do
     local at = ("credentials[%d]"):format(i)
     if not is_given(given) then return refused(at, "no certificate is given") end
+    if given.sign and not sign then return refused(at .. ".sign", "the context has no function sign") end
     local one, kind = read_one(given, at .. ".", role)
     if not one then return nil, kind end
     if place[kind] then
@@ -112,7 +115,7 @@ local function read_all(given)
   if given.credentials then
     local ok, err = is_alone(given)
     if not ok then return nil, err end
-    return read_list(given.credentials, given.role)
+    return read_list(given.credentials, given.role, given.sign)
   end
   local one, err = read_one(given, "", given.role)
   if not one then return nil, err end
@@ -128,16 +131,27 @@ function credentials.one(given)
   return one.credential
 end
 
+-- Does anything ask the function sign: a certificate now, or one that a hook gives later?
+local function is_asked(given)
+  local asked = given.certificate or given.on_certificate or given.on_client_hello or given.on_server_name
+  for _, one in ipairs(given.credentials or {}) do asked = asked or one.sign end
+  return asked
+end
+
 --- Reads the files of a context's options into its settings.
 -- @return true; or nil, err
 function credentials.read(given, out)
   local err
+  if given.sign and not is_asked(given) then
+    return refused("sign", given.credentials and "no entry of credentials says sign = true"
+      or "there is no certificate to it")
+  end
   if given.credentials or is_given(given) then
     out.credentials, err = read_all(given)
     if not out.credentials then return nil, err end
   elseif given.ocsp_response then
     return refused("ocsp_response", "there is no certificate to it")
-  elseif given.role == "server" and not (given.names or given.psk) then
+  elseif given.role == "server" and not (given.names or given.psk or given.on_certificate) then
     return refused("certificate", "a server needs one")
   end
   return true

@@ -98,6 +98,7 @@ end
 local credential_types = {
   certificate = certificates,
   key = is_file,
+  sign = kind("boolean"),
   password = kind("string", "function"),
   pkcs12 = is_file,
   key_uri = kind("string"),
@@ -161,6 +162,7 @@ local context_types = {
   on_ticket_key = kind("function"),
   on_ocsp = kind("function"),
   on_psk = kind("function"),
+  sign = kind("function"),
   on_keylog = kind("function"),
   on_trace = kind("function"),
   session_cache = count_or_false,

@@ -118,7 +118,7 @@ end
 local HOOKS = {
   on_client_hello = "server", on_server_name = "server", on_certificate = false, on_verify = false,
   on_alpn = "server", on_session_get = "server", on_session_new = false, on_session_remove = "server",
-  on_ticket_key = "server", on_ocsp = "server", on_psk = "server", on_keylog = false, on_trace = false,
+  on_ticket_key = "server", on_ocsp = "server", on_psk = "server", sign = false, on_keylog = false, on_trace = false,
 }
 
 local function hooks(given, out)

@@ -253,6 +253,11 @@ function tls.is_error(value) end
 ---  asks; `nil`: none. SSL_CTX_set_tlsext_status_cb(3).
 ---@field on_psk? fun(conn: cotls.Connection, identity: string): string? Servers: the pre-shared key of an identity;
 ---  `nil`: unknown. SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3).
+---@field sign? fun(conn: cotls.Connection, request: cotls.SignRequest): string? The private key lives elsewhere: in the
+---  place of `key` and `password`. Gives the signature that the certificate's key makes of the request; anything else
+---  refuses (internal_error). Keys may be RSA, EC (ECDSA) or Ed25519, of servers and clients. An RSA signature is
+---  verified before it is sent, for a faulty one gives the key away; of the others only the form is looked at. A server
+---  with such an RSA key has no cipher suites with RSA key exchange. EVP_DigestSign(3), provider-signature(7).
 ---@field on_keylog? fun(conn: cotls.Connection, line: string) Is told each line of the NSS key log format. Whoever has
 ---  them can read the connection. SSL_CTX_set_keylog_callback(3).
 ---@field on_trace? fun(conn: cotls.Connection, event: cotls.TraceEvent) Is told of each handshake message, alert and
@@ -287,6 +292,7 @@ function tls.is_error(value) end
 ---@class cotls.Credential
 ---@field certificate? cotls.CertificateFile|cotls.CertificateFile[] As the context's.
 ---@field key? cotls.File As the context's.
+---@field sign? boolean The key is the one behind the function `sign` of the context.
 ---@field password? string|fun(file: string): string? As the context's.
 ---@field pkcs12? cotls.File As the context's.
 ---@field key_uri? string As the context's.
@@ -1038,6 +1044,14 @@ function Connection:stats() end
 ---@field text string The same in words.
 ---@field depth integer Where in the chain it failed; 0: the peer's own certificate.
 ---@field name? string The first name that was checked.
+
+---What `sign` is given.
+---@class cotls.SignRequest
+---@field scheme "ecdsa"|"rsa_pkcs1"|"rsa_pss"|"ed25519" The signature wanted: ECDSA in DER (RFC 3279 section 2.2.3);
+---  RSASSA-PKCS1-v1_5 or RSASSA-PSS (RFC 8017), whose salt is as long as the digest; Ed25519 (RFC 8032).
+---@field digest? string As `"SHA256"`; none with Ed25519.
+---@field message string What is to be signed, all of it.
+---@field hashed? string Its digest, for signers that take no more; none with Ed25519.
 
 ---A TLS alert; `tostring` gives its name. RFC 8446 section 6.
 ---@class cotls.Alert
