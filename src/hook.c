@@ -3,6 +3,7 @@
  * step: they read and write C fields of the connection and touch no lua_State. */
 #include "cotls.h"
 
+#include <openssl/err.h>
 #include <string.h>
 
 /* The connection is closing, and its job runs to its end: everything refuses. */
@@ -138,7 +139,7 @@ SSL_SESSION *cotls_hook_session_get(SSL *ssl, const unsigned char *id, int n, in
         return NULL;
     const unsigned char *p = w->data;
     SSL_SESSION *session = d2i_SSL_SESSION(NULL, &p, (long)w->len);
-    cotls_clear_errors();
+    ERR_clear_error();
     return session;
 }
 

@@ -90,8 +90,7 @@ return {
   check("A server gives that of the certificate in use", "several certificates have their own staples",
     "k->leaf != leaf || k->ocsp == NULL", "k->ocsp == NULL"),
   {
-    check = "SCTs fail no handshake", file = "src/hook.c",
-    from = "cotls_clear_errors();\n    return 1;", to = "return 1;",
+    check = "SCTs fail no handshake", file = "src/hook.c", from = "cotls_clear_errors();", to = "",
     spec = INTEROP, name = "SCTs of any kind in a certificate or a staple disturb nobody",
   },
 }

@@ -73,11 +73,11 @@ return {
     name = "psk on TLS 1.3 a server that shows a certificate instead is verified, and not without a name",
   },
   {
-    check = "The subject's CN is no name", file = "src/cotls.h", from = "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | ",
+    check = "The subject's CN is no name", file = "src/parts.h", from = "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | ",
     to = "", spec = NAME, name = "the name: is looked for in the SAN only: a CN alone is no name",
   },
   {
-    check = "A wildcard is a whole label", file = "src/cotls.h", from = " | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS",
+    check = "A wildcard is a whole label", file = "src/parts.h", from = " | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS",
     to = "", spec = NAME, name = "the name: a wildcard stands for one whole label, the first",
   },
   {
