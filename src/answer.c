@@ -200,7 +200,7 @@ static const char *take_staple(lua_State *L, struct cotls_answer *w, int first)
 
 static const char *take_psk(lua_State *L, struct cotls_answer *w, int first)
 {
-    return take_bytes(L, w, first, 1, 64, "a key of 1 to 64 bytes, or nil");
+    return take_bytes(L, w, first, 1, PSK_MAX_PSK_LEN, "a key of 1 to 512 bytes, or nil");
 }
 
 static const char *take_signature(lua_State *L, struct cotls_answer *w, int first)

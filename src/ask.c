@@ -8,6 +8,7 @@
 #include "cotls.h"
 
 #include <openssl/async.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ bool cotls_asks_make(struct cotls_conn *c)
 
 static void free_answer(struct cotls_answer *w)
 {
+    OPENSSL_cleanse(w->data, w->len); /* a key, maybe */
     free(w->data);
     free(w);
 }
@@ -113,6 +115,14 @@ void cotls_ask_refuse(struct cotls_conn *c, const char *reason)
 {
     c->refusal = reason;
     c->asks->refused = true;
+}
+
+/* The answer that was given, if it is a good one. */
+const struct cotls_answer *cotls_answered(const struct cotls_conn *c, enum cotls_hook hook,
+                                          const void *question, size_t n)
+{
+    const struct cotls_answer *w = find(c->asks, hook, question, n);
+    return w != NULL && w->given && w->ok ? w : NULL;
 }
 
 /* The alert that a hook which refused has named, else the other one. */

@@ -97,6 +97,7 @@ struct cotls_text {
 };
 
 #define COTLS_DIGEST 32 /* SHA-256 */
+#define COTLS_TICKET_NAME 16
 
 /* Lua functions of a context. Those from HOOK_SESSION_NEW on are only told. */
 enum cotls_hook {

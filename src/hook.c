@@ -188,8 +188,10 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
     bool chosen = c->chosen == NULL && c->active != c->ctx; /* by the hook */
     if (c->ctx->names != NULL && !chosen && !cotls_names_choose(c, alert))
         return SSL_CLIENT_HELLO_ERROR;
-    cotls_psk_hello(c);
-    return SSL_CLIENT_HELLO_SUCCESS;
+    if (cotls_psk_hello(c))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = SSL_AD_UNKNOWN_PSK_IDENTITY;
+    return SSL_CLIENT_HELLO_ERROR;
 }
 
 /* SSL_CTX_set_psk_use_session_callback(3) */

@@ -82,6 +82,8 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
                                      size_t n, bool *later);
 void cotls_ask_refuse(struct cotls_conn *c, const char *reason);
 struct cotls_conn *cotls_current(void);
+const struct cotls_answer *cotls_answered(const struct cotls_conn *c, enum cotls_hook hook,
+                                          const void *question, size_t n);
 int cotls_refused_alert(const struct cotls_conn *c, enum cotls_hook hook, int otherwise);
 bool cotls_is_asked(const struct cotls_conn *c);
 int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done);
@@ -284,7 +286,7 @@ unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_ident
                           size_t max_key);
 unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key);
 int cotls_psk_judge_ticket(const struct cotls_conn *c, const SSL_SESSION *session, int status);
-void cotls_psk_hello(struct cotls_conn *c);
+bool cotls_psk_hello(struct cotls_conn *c);
 void cotls_psk_done(struct cotls_conn *c);
 
 /* ---- names.c ---- */
@@ -331,6 +333,7 @@ int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned c
 int cotls_ticket_answer(const struct cotls_conn *c, const unsigned char *key, unsigned char *name,
                         unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt);
 bool cotls_tickets_for_names(struct cotls_ctx *x);
+bool cotls_ticket_is_ours(const struct cotls_conn *c, const unsigned char *name);
 void cotls_tickets_free(struct cotls_tickets *t);
 
 /* ---- early.c ---- */

@@ -3,7 +3,8 @@
  * the context, since OpenSSL asks for them in the middle of a handshake: what it
  * calls here touches no lua_State. On TLS 1.3 a key goes with SHA-256 (RFC 8446
  * section 4.2.11), so a server that knows the client's identity chooses among the
- * suites of that hash; on TLS 1.2 suites with such keys (RFC 4279) come first. */
+ * suites of that hash; on TLS 1.2 suites with such keys (RFC 4279) come first.
+ * Whom the list does not know, on_psk may. */
 #include "cotls.h"
 
 #include <openssl/evp.h>
@@ -19,6 +20,9 @@ struct cotls_psk {
     size_t size, count;
     struct key keys[];
 };
+
+#define MAX_QUESTIONS 8    /* of on_psk for one hello, which may name thousands */
+#define SHORTEST_TICKET 80 /* a key's name, IV, MAC, and a block of what is encrypted */
 
 static const char mark[] = "psk "; /* before the identity, in a session's data */
 
@@ -37,6 +41,38 @@ static const struct key *find(const struct cotls_psk *psk, const void *identity,
         if (psk->keys[i].identity_len == n && CRYPTO_memcmp(psk->keys[i].identity, identity, n) == 0)
             found = &psk->keys[i];
     return found;
+}
+
+/* ---- on_psk, at a server ---- */
+
+/* An answer as a key; false: there is none. */
+static bool to_key(const struct cotls_answer *w, struct key *k)
+{
+    if (w == NULL || w->data == NULL)
+        return false;
+    *k = (struct key){w->question, w->data, w->question_len, w->len};
+    return true;
+}
+
+/* OpenSSL asks about tickets too (tls_parse_ctos_psk): a session's id where sessions stay here, the name of a ticket
+ * key where they don't. on_ticket_key tells its own; that answer is wanted again when the ticket is decrypted. */
+static bool is_ticket(struct cotls_conn *c, const unsigned char *identity, size_t n)
+{
+    unsigned char own[80]; /* OpenSSL's key, its name first */
+    uint64_t options = SSL_get_options(c->ssl);
+    if (n == SSL_MAX_SSL_SESSION_ID_LENGTH)
+        return (options & SSL_OP_NO_TICKET) != 0 ||
+               (SSL_get_max_early_data(c->ssl) > 0 && (options & SSL_OP_NO_ANTI_REPLAY) == 0);
+    if (n < SHORTEST_TICKET)
+        return false;
+    if (cotls_hooked(c, HOOK_TICKET_KEY)) {
+        const struct cotls_answer *w = cotls_ask(c, HOOK_TICKET_KEY, identity, COTLS_TICKET_NAME, NULL);
+        return w == NULL || w->data != NULL;
+    }
+    bool same = SSL_CTX_get_tlsext_ticket_keys(c->ctx->ssl_ctx, own, sizeof own) == 1 &&
+                memcmp(own, identity, COTLS_TICKET_NAME) == 0;
+    OPENSSL_cleanse(own, sizeof own);
+    return same || cotls_ticket_is_ours(c, identity);
 }
 
 /* ---- TLS 1.3 ---- */
@@ -84,6 +120,9 @@ bool cotls_psk_offer(struct cotls_conn *c, const EVP_MD *md, const unsigned char
 bool cotls_psk_find(struct cotls_conn *c, const unsigned char *identity, size_t n, SSL_SESSION **session)
 {
     const struct key *k = find(c->active->psk, identity, n);
+    struct key given;
+    if (k == NULL && cotls_hooked(c, HOOK_PSK) && to_key(cotls_answered(c, HOOK_PSK, identity, n), &given))
+        k = &given;
     *session = k != NULL ? make_session(c, k) : NULL;
     c->psk_found = k != NULL;
     return k == NULL || *session != NULL;
@@ -116,9 +155,13 @@ unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_ident
 /* The length of the identity's key, 0: unknown. */
 unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key)
 {
+    struct key given;
     if (identity == NULL || is_tls13(c))
         return 0;
     const struct key *k = find(c->active->psk, identity, strlen(identity));
+    if (k == NULL && cotls_hooked(c, HOOK_PSK) &&
+        to_key(cotls_ask(c, HOOK_PSK, identity, strlen(identity), NULL), &given))
+        k = &given;
     if (k == NULL || k->key_len > max_key)
         return 0;
     memcpy(key, k->key, k->key_len);
@@ -132,19 +175,48 @@ static size_t number_at(const unsigned char *p)
     return (size_t)p[0] << 8 | p[1];
 }
 
+/* Is TLS 1.3 to be agreed on? */
+static bool will_be_tls13(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t n;
+    long max = SSL_get_max_proto_version(ssl);
+    if ((max != 0 && max < TLS1_3_VERSION) ||
+        !SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &n))
+        return false;
+    for (size_t at = 1; at + 2 <= n; at += 2)
+        if (number_at(p + at) == TLS1_3_VERSION)
+            return true;
+    return false;
+}
+
+/* Has the context in force a key for the identity? on_psk is asked while OpenSSL waits in here: *questions are left. */
+static bool has_key(struct cotls_conn *c, const unsigned char *identity, size_t n, unsigned *questions)
+{
+    struct key given;
+    if (find(c->active->psk, identity, n) != NULL)
+        return true;
+    if (!cotls_hooked(c, HOOK_PSK) || n == 0 || n > PSK_MAX_IDENTITY_LEN - 1 || *questions == 0 ||
+        is_ticket(c, identity, n))
+        return false;
+    --*questions;
+    return to_key(cotls_ask(c, HOOK_PSK, identity, n, NULL), &given);
+}
+
 /* Does the pre_shared_key extension name one of ours? Each identity has a length before and an age after it. */
-static bool is_offered(SSL *ssl, const struct cotls_psk *psk)
+static bool is_offered(struct cotls_conn *c)
 {
     const unsigned char *p;
     size_t n, end, at = 2;
-    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &p, &n) || n < 2)
+    unsigned questions = MAX_QUESTIONS;
+    if (!SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_psk, &p, &n) || n < 2 || !will_be_tls13(c->ssl))
         return false;
     end = number_at(p) + 2;
     while (end <= n && at + 2 <= end) {
         size_t length = number_at(p + at);
         if (length > end - at - 2)
             return false;
-        if (find(psk, p + at + 2, length) != NULL)
+        if (has_key(c, p + at + 2, length, &questions))
             return true;
         at += 2 + length + 4;
     }
@@ -171,24 +243,31 @@ static void choose_suites(SSL *ssl)
         SSL_set_ciphersuites(ssl, names);
 }
 
-static void answer_as(SSL *ssl, const struct cotls_psk *psk)
+static bool has_keys(const struct cotls_ctx *x)
 {
-    if (psk == NULL) {
-        SSL_set_psk_find_session_callback(ssl, NULL);
-        SSL_set_psk_server_callback(ssl, NULL);
-    } else {
+    return x->psk != NULL || (x->hooks & (1U << HOOK_PSK)) != 0;
+}
+
+static void answer_as(SSL *ssl, bool keys)
+{
+    if (keys) {
         SSL_set_psk_find_session_callback(ssl, cotls_hook_psk_find);
         SSL_set_psk_server_callback(ssl, cotls_hook_psk_server);
+    } else {
+        SSL_set_psk_find_session_callback(ssl, NULL);
+        SSL_set_psk_server_callback(ssl, NULL);
     }
 }
 
-/* Inside client_hello, when the context in force is chosen: its keys count. */
-void cotls_psk_hello(struct cotls_conn *c)
+/* Inside client_hello, when the context in force is chosen: its keys count. false: on_psk refuses. */
+bool cotls_psk_hello(struct cotls_conn *c)
 {
+    bool keys = has_keys(c->active);
     if (c->active != c->ctx)
-        answer_as(c->ssl, c->active->psk);
-    if (c->active->psk != NULL && is_offered(c->ssl, c->active->psk))
+        answer_as(c->ssl, keys);
+    if (keys && is_offered(c))
         choose_suites(c->ssl);
+    return c->asks == NULL || !c->asks->refused;
 }
 
 /* A server's ticket of another context's: OpenSSL would go on without any session, and so without the key
@@ -324,12 +403,9 @@ static bool copy_keys(lua_State *L, struct cotls_ctx *x)
     return true;
 }
 
-/* The value: identity → key, strings that the face has checked. */
-static bool set_psk(lua_State *L, struct cotls_ctx *x)
+static void install(struct cotls_ctx *x)
 {
     SSL_CTX *ctx = x->ssl_ctx;
-    if (!copy_keys(L, x))
-        return cotls_refuse(L, "no memory");
     if (x->server) {
         SSL_CTX_set_psk_find_session_callback(ctx, cotls_hook_psk_find);
         SSL_CTX_set_psk_server_callback(ctx, cotls_hook_psk_server);
@@ -339,6 +415,20 @@ static bool set_psk(lua_State *L, struct cotls_ctx *x)
         SSL_CTX_set_psk_use_session_callback(ctx, cotls_hook_psk_use);
         SSL_CTX_set_psk_client_callback(ctx, cotls_hook_psk_client);
     }
+}
+
+/* The value: identity → key, strings that the face has checked. */
+static bool set_psk(lua_State *L, struct cotls_ctx *x)
+{
+    install(x);
+    return copy_keys(L, x) || cotls_refuse(L, "no memory");
+}
+
+/* on_psk is one of the hooks; true here: there is such a hook. */
+static bool set_on_psk(lua_State *L, struct cotls_ctx *x)
+{
+    if (lua_toboolean(L, -1))
+        install(x);
     return true;
 }
 
@@ -350,6 +440,7 @@ static bool set_psk_first(lua_State *L, struct cotls_ctx *x)
 
 const struct cotls_setting cotls_psk_settings[] = {
     {"psk", set_psk},
+    {"on_psk", set_on_psk},
     {"psk_first", set_psk_first},
     {NULL, NULL},
 };

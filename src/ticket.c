@@ -13,7 +13,7 @@
 
 /* 80 bytes, in the order that OpenSSL and nginx keep them. */
 struct key {
-    unsigned char name[16], hmac[32], aes[32];
+    unsigned char name[COTLS_TICKET_NAME], hmac[32], aes[32];
 };
 _Static_assert(sizeof(struct key) == 80, "a ticket key is 80 bytes without padding");
 
@@ -89,7 +89,17 @@ int cotls_ticket_key(const struct cotls_conn *c, unsigned char *name, unsigned c
     return 0;
 }
 
-/* The same with the key that on_ticket_key gave. */
+/* Is that the name of one of the keys? */
+bool cotls_ticket_is_ours(const struct cotls_conn *c, const unsigned char *name)
+{
+    const struct cotls_tickets *t = tickets_of(c);
+    for (size_t i = 0; t != NULL && i < t->count; i++)
+        if (memcmp(name, t->keys[i].name, sizeof t->keys[i].name) == 0)
+            return true;
+    return false;
+}
+
+/* As cotls_ticket_key, with the key that on_ticket_key gave. */
 int cotls_ticket_answer(const struct cotls_conn *c, const unsigned char *key, unsigned char *name,
                         unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, bool encrypt)
 {

@@ -151,7 +151,7 @@ function credentials.read(given, out)
     if not out.credentials then return nil, err end
   elseif given.ocsp_response then
     return refused("ocsp_response", "there is no certificate to it")
-  elseif given.role == "server" and not (given.names or given.psk or given.on_certificate) then
+  elseif given.role == "server" and not (given.names or given.psk or given.on_psk or given.on_certificate) then
     return refused("certificate", "a server needs one")
   end
   return true

@@ -19,6 +19,12 @@ end
 -- @return true; or nil, err
 function psk.read(given, out)
   local keys, count = {}, 0
+  if (given.psk or given.on_psk) and given.verify_client == "require" then
+    return refused(given.psk and "psk" or "on_psk",
+      'who has the key shows no certificate, and verify_client = "require" wants one')
+  end
+  out.on_psk = given.on_psk ~= nil or nil
+  if given.psk or given.on_psk then out.psk_first = given.ciphers == nil end
   if not given.psk then return true end
   local tls12 = not tostring(given.min_version):find("1.3", 1, true)
   for identity, key in pairs(given.psk) do
@@ -28,11 +34,7 @@ function psk.read(given, out)
   end
   if count == 0 then return refused("psk", "there is no identity") end
   if given.role ~= "server" and count > 1 then return refused("psk", "a client has one identity") end
-  if given.verify_client == "require" then
-    return refused("psk", 'who has the key shows no certificate, and verify_client = "require" wants one')
-  end
   out.psk = keys
-  out.psk_first = given.ciphers == nil
   return true
 end
 

@@ -147,7 +147,7 @@ end
 local SCOPE = {
   "role", "insecure", "verify_client", "ca", "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins",
   "ocsp", "security_level", "signature_algorithms", "client_signature_algorithms", "ciphers", "ciphersuites", "options",
-  "conf", "psk", "on_verify", "on_verify_may_accept",
+  "conf", "psk", "on_psk", "on_verify", "on_verify_may_accept",
 }
 
 -- A value as text that no other value has; of files only the contents count.
@@ -189,7 +189,8 @@ local function server_names(given, out)
     seen[name] = true
     list[#list + 1] = { name = name, context = context }
   end
-  local other = given.certificate or given.credentials or given.pkcs12 or given.key_uri or given.psk
+  local other = given.certificate or given.credentials or given.pkcs12 or given.key_uri or given.psk or given.on_psk or
+    given.on_certificate
   out.names = { names = list, strict = given.strict_names or not other }
   return true
 end

@@ -251,8 +251,10 @@ function tls.is_error(value) end
 ---  together with `ticket_keys`. SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
 ---@field on_ocsp? fun(conn: cotls.Connection): string? Servers: the OCSP response in DER to staple, for a client that
 ---  asks; `nil`: none. SSL_CTX_set_tlsext_status_cb(3).
----@field on_psk? fun(conn: cotls.Connection, identity: string): string? Servers: the pre-shared key of an identity;
----  `nil`: unknown. SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3).
+---@field on_psk? fun(conn: cotls.Connection, identity: string): string? Servers: the pre-shared key (1 to 512 bytes) of
+---  an identity that `psk` does not know; `nil`: unknown; refused otherwise (unknown_psk_identity). It needs no
+---  certificate. Not asked about session tickets of this server, nor about more than 8 identities of one client.
+---  SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3).
 ---@field sign? fun(conn: cotls.Connection, request: cotls.SignRequest): string? The private key lives elsewhere: in the
 ---  place of `key` and `password`. Gives the signature that the certificate's key makes of the request; anything else
 ---  refuses (internal_error). Keys may be RSA, EC (ECDSA) or Ed25519, of servers and clients. An RSA signature is
