@@ -208,6 +208,28 @@ describe("write_early", function()
     assert.equal("closed", helper.code_of(b:read_early()))
   end)
 
+  it("comes before the option early_data, which gets what is left", function()
+    for size, expected in pairs { [4] = "writtenthis", [5] = "written" } do
+      local server = server_of(11)
+      local a, b = helper.pair(nil, { session = session_of(client, server), early_data = ("this!"):sub(1, size) }, nil,
+        { client = client, server = server })
+      local early = ""
+      helper.together {
+        function()
+          assert(a:write_early("written"))
+          assert(a:connect())
+        end,
+        function()
+          for data in function() return b:read_early() end do early = early .. data end
+          assert(b:accept())
+        end,
+      }
+      assert.same({ expected, "accepted" }, { early, a:early_data_status() })
+      a:close()
+      b:close()
+    end
+  end)
+
   it("without a session allows nothing", function()
     local a, b = helper.pair(nil, nil, nil, { client = client, server = server_of(10) })
     local ok, err = a:write_early("x")

@@ -56,12 +56,12 @@ static enum cotls_step write_some(struct cotls_conn *c, const void *data, size_t
     return step;
 }
 
-/* The option early_data, with the hello: all of it, or nothing. */
+/* The option early_data, with the hello, behind what write_early has sent: all of it, or nothing. */
 enum cotls_step cotls_early_option(struct cotls_conn *c)
 {
     struct cotls_text data = c->early_data;
     c->early_data = (struct cotls_text){0};
-    if (data.len == 0 || data.len > allowance(c))
+    if (data.len == 0 || c->early_written + data.len > allowance(c))
         return STEP_DONE;
     return write_some(c, data.data, data.len);
 }
