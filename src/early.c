@@ -66,6 +66,21 @@ enum cotls_step cotls_early_option(struct cotls_conn *c)
     return write_some(c, data.data, data.len);
 }
 
+/* Has the server answered early data with an older version? Then a client must fail (RFC 8446 appendix D.3).
+ * OpenSSL goes on, and has encrypted what is not initialised: nothing of that is sent. */
+bool cotls_early_downgraded(struct cotls_conn *c)
+{
+    if (c->early_written == 0 || !c->hello_seen || SSL_version(c->ssl) >= TLS1_3_VERSION)
+        return false;
+    cotls_buf_free(&c->out);
+    cotls_clear_errors();
+    ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_SSL_VERSION);
+    c->ssl_error = SSL_ERROR_SSL;
+    c->alert = -1;
+    c->refusal = "the server has answered early data with an older version of TLS";
+    return true;
+}
+
 static enum cotls_step write_early_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     enum cotls_step step = STEP_DONE;
