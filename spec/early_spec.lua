@@ -142,7 +142,7 @@ describe("early data", function()
     visit.over(mine, server_of(100))
     local old = helper.server_context { max_version = "1.2" }
     local err, server_err = visit.failure(mine, old, { early_data = "hello" })
-    assert.same({ "alert", "unexpected_message" }, { err.code, err.alert.name })
+    assert.same({ "tls", "the server has answered early data with an older version of TLS" }, { err.code, err.reason })
     assert.equal("unexpected_message", server_err.alert.name)
     assert.same({ nil, "not_sent", false }, send(old, nil, "hello", nil, nil, mine))
     -- without early data the session is no obstacle
@@ -206,6 +206,28 @@ describe("write_early", function()
     b:close()
     assert.equal("closed", helper.code_of(a:write_early("x")))
     assert.equal("closed", helper.code_of(b:read_early()))
+  end)
+
+  it("comes before the option early_data, which gets what is left", function()
+    for size, expected in pairs { [4] = "writtenthis", [5] = "written" } do
+      local server = server_of(11)
+      local a, b = helper.pair(nil, { session = session_of(client, server), early_data = ("this!"):sub(1, size) }, nil,
+        { client = client, server = server })
+      local early = ""
+      helper.together {
+        function()
+          assert(a:write_early("written"))
+          assert(a:connect())
+        end,
+        function()
+          for data in function() return b:read_early() end do early = early .. data end
+          assert(b:accept())
+        end,
+      }
+      assert.same({ expected, "accepted" }, { early, a:early_data_status() })
+      a:close()
+      b:close()
+    end
   end)
 
   it("without a session allows nothing", function()

@@ -58,6 +58,46 @@ for _, version in ipairs { "1.2", "1.3" } do
   end)
 end
 
+-- What comes of it is nobody's matter, as long as it comes to an end.
+describe("a ClientHello with a wrong byte", function()
+  local inner = helper.server_context { alpn = { "a" }, groups = "P-384" }
+  local server = helper.server_context { names = { ["www.example.org"] = inner }, groups = "P-384", max_early_data = 9 }
+  local client = helper.client_context { groups = "X25519:P-384" }
+  local record = hello.of(client, { server_name = "www.example.org", alpn = { "a", "b" } })
+
+  local function offer(bytes, verb)
+    local a, b = helper.socketpair()
+    local conn = assert(server:wrap(b, { timeout = 0 }))
+    assert(helper.write_fd(a, bytes))
+    local ok, err = conn[verb](conn)
+    assert.is_nil(ok)
+    assert.is_true(err == nil or err.code == "tls" or err.code == "want_read", tostring(err))
+    conn:close()
+    helper.close_fd(a)
+  end
+
+  it("is refused, or none", function()
+    for i = 1, #record do
+      for _, bits in ipairs { 1, 0xFF } do
+        local odd = record:sub(1, i - 1) .. string.char(record:byte(i) ~ bits) .. record:sub(i + 1)
+        offer(odd, i % 2 == 0 and "accept" or "read_early")
+      end
+    end
+    for i = 1, #record - 1 do offer(record:sub(1, i), "accept") end
+  end)
+
+  it("is refused after a HelloRetryRequest", function()
+    local count = helper.slow > 1 and 40 or 120
+    for i = 1, count do
+      local alert = hello.retry(server, client, { server_name = "www.example.org" }, function(second)
+        local at = 10 + (i * 7919) % (#second - 10) -- the lengths of record and message stay
+        return second:sub(1, at - 1) .. string.char(second:byte(at) ~ 0xFF) .. second:sub(at + 1)
+      end)
+      assert.is_truthy(alert)
+    end
+  end)
+end)
+
 describe("after a HelloRetryRequest", function()
   local open = helper.server_context { groups = "P-384" }
   local closed = helper.server_context { groups = "P-384", verify_client = "require", ca = CA }

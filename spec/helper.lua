@@ -417,6 +417,7 @@ function helper.in_loop(fn, seconds)
   local luv = require "cotls.luv"
   local timer, late, finished = uv.new_timer(), false, false
   local main
+  uv.update_time() -- libuv's clock stands still between loops
   timer:start(math.ceil((seconds or 10) * helper.slow * 1000), 0, function()
     late = true
     luv.stop()

@@ -63,6 +63,26 @@ for _, version in ipairs { "1.2", "1.3" } do
       b:close()
     end)
 
+    it("of a name are its own, and the door's serve those without", function()
+      local ours, theirs = { helper.noise(80, 1) }, { helper.noise(80, 2) }
+      local keyed, plain = server_of { ticket_keys = theirs }, server_of()
+      local door = server_of { ticket_keys = ours, names = { ["a.example.org"] = keyed, ["b.example.org"] = plain } }
+      local function at(name, session)
+        return { server_name = name, verify_name = "localhost", session = session }
+      end
+      local session = session_of(mine, door, at "a.example.org")
+      assert.is_true(resumed(mine, keyed, at("a.example.org", session)))
+      assert.is_true(resumed(mine, server_of { ticket_keys = theirs }, at("a.example.org", session)))
+      assert.is_false(resumed(mine, server_of { ticket_keys = ours }, at("a.example.org", session)))
+      session = session_of(mine, door, at "b.example.org")
+      assert.is_true(resumed(mine, server_of { ticket_keys = ours }, at("b.example.org", session)))
+      assert.is_false(resumed(mine, plain, at("b.example.org", session)))
+      assert.is_true(resumed(mine, door, at("b.example.org", session)))
+      local bare = server_of { names = { ["a.example.org"] = keyed, ["b.example.org"] = plain } }
+      assert.is_true(resumed(mine, keyed, at("a.example.org", session_of(mine, bare, at "a.example.org"))))
+      assert.is_true(resumed(mine, bare, at("b.example.org", session_of(mine, bare, at "b.example.org"))))
+    end)
+
     it("do not open what was sealed for other settings", function()
       local keys = { helper.noise(80, 1) }
       local CA, OTHER = helper.ca.certificate, helper.other_ca.certificate

@@ -61,14 +61,29 @@ static enum cotls_step write_some(struct cotls_conn *c, const void *data, size_t
     return step;
 }
 
-/* The option early_data, with the hello: all of it, or nothing. */
+/* The option early_data, with the hello, behind what write_early has sent: all of it, or nothing. */
 enum cotls_step cotls_early_option(struct cotls_conn *c)
 {
     struct cotls_text data = c->early_data;
     c->early_data = (struct cotls_text){0};
-    if (data.len == 0 || data.len > allowance(c))
+    if (data.len == 0 || c->early_written + data.len > allowance(c))
         return STEP_DONE;
     return write_some(c, data.data, data.len);
+}
+
+/* Has the server answered early data with an older version? Then a client must fail (RFC 8446 appendix D.3).
+ * OpenSSL goes on, and has encrypted what is not initialised: nothing of that is sent. */
+bool cotls_early_downgraded(struct cotls_conn *c)
+{
+    if (c->early_written == 0 || !c->hello_seen || SSL_version(c->ssl) >= TLS1_3_VERSION)
+        return false;
+    cotls_buf_free(&c->out);
+    cotls_clear_errors();
+    ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_SSL_VERSION);
+    c->ssl_error = SSL_ERROR_SSL;
+    c->alert = -1;
+    c->refusal = "the server has answered early data with an older version of TLS";
+    return true;
 }
 
 static enum cotls_step write_early_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)

@@ -340,6 +340,7 @@ void cotls_tickets_free(struct cotls_tickets *t);
 
 extern const luaL_Reg cotls_early_methods[];
 enum cotls_step cotls_early_option(struct cotls_conn *c);
+bool cotls_early_downgraded(struct cotls_conn *c);
 enum cotls_step cotls_early_drain(struct cotls_conn *c);
 
 /* ---- crl.c ---- */

@@ -124,6 +124,11 @@ return {
     name = "early data of more than the server allows is refused by an alert",
   },
   {
+    check = "No older version after early data (RFC 8446 appendix D.3)", file = "src/connection.c",
+    from = "if (cotls_early_downgraded(c))", to = "if (c->ssl == NULL)", spec = EARLY,
+    name = "early data fails the handshake with a server that has TLS 1.2 only now, and the next one is a full one",
+  },
+  {
     check = "Early data is not for another server name", file = "src/early.c",
     from = "return name == NULL || (sni != NULL && strcmp(name, sni) == 0);", to = "return name != sni;", spec = EARLY,
     name = "early data is not sent where the server name or the protocol is another",
