@@ -339,6 +339,17 @@ describe("the shapes in the types file", function()
   end)
 end)
 
+describe("a ClientHello in the types file", function()
+  it("has the fields of what the hook is given", function()
+    local given
+    local server = helper.server_context { on_client_hello = function(_, it) given = it return true end }
+    local client, conn = helper.handshaken(nil, nil, nil, { client = helper.client_context(), server = server })
+    assert.equal(names(given), names(doc.fields["cotls.Hello"]))
+    client:close()
+    conn:close()
+  end)
+end)
+
 describe("a TLSA record in the types file", function()
   it("has the fields of dane and of dane_result", function()
     local der = tls.x509(helper.server_leaf.certificate):der()

@@ -366,7 +366,7 @@ void cotls_hooks_install(struct cotls_ctx *x)
         SSL_CTX_set_tlsext_status_cb(ctx, cotls_hook_status);
     if (hooks_in & (1U << HOOK_KEYLOG))
         SSL_CTX_set_keylog_callback(ctx, cotls_hook_keylog);
-    if (hooks_in & (1U << HOOK_TRACE))
+    if (hooks_in & (1U << HOOK_TRACE | 1U << HOOK_CLIENT_HELLO))
         SSL_CTX_set_msg_callback(ctx, cotls_hook_message);
 }
 

@@ -267,8 +267,12 @@ void cotls_event_done(struct cotls_asks *a)
 /* A handshake is done: a later one asks anew. */
 void cotls_asks_forget(struct cotls_conn *c)
 {
-    if (c->asks != NULL)
-        free_answers(c->asks);
+    struct cotls_asks *a = c->asks;
+    if (a == NULL)
+        return;
+    free_answers(a);
+    free(a->hello);
+    a->hello = NULL;
 }
 
 void cotls_asks_free(struct cotls_conn *c)
@@ -283,5 +287,6 @@ void cotls_asks_free(struct cotls_conn *c)
     sk_X509_pop_free(a->chain, X509_free);
     ASYNC_WAIT_CTX_free(a->wait);
     free(a->buffer);
+    free(a->hello);
     free(a);
 }

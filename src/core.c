@@ -167,6 +167,7 @@ static const luaL_Reg functions[] = {
     {"is_error", core_is_error},
     {"is_ip", core_is_ip},
     {"now", core_now},
+    {"parse_client_hello", cotls_parse_client_hello},
     {"make_certificate", cotls_make_certificate},
     {"x509", cotls_x509},
     {"is_x509", core_is_x509},

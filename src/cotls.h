@@ -96,6 +96,12 @@ struct cotls_text {
     size_t len;
 };
 
+/* The same, to be read as numbers. */
+struct cotls_bytes {
+    const unsigned char *data;
+    size_t len;
+};
+
 #define COTLS_DIGEST 32 /* SHA-256 */
 #define COTLS_TICKET_NAME 16
 
@@ -272,7 +278,9 @@ struct cotls_asks {
     bool telling;          /* the function at work is told an event */
     unsigned char *buffer; /* what a call in a job reads into */
     size_t done;
-    bool refused;                /* by a hook: UV_CAUSE tells more */
+    bool refused;         /* by a hook: UV_CAUSE tells more */
+    unsigned char *hello; /* the ClientHello, from malloc, until on_client_hello is asked; or NULL */
+    size_t hello_len;
     struct stack_st_X509 *chain; /* on_verify's report */
     long verify_code;
     int verify_depth;

@@ -158,18 +158,27 @@ void cotls_hook_keylog(const SSL *ssl, const char *line)
         cotls_tell(c, HOOK_KEYLOG, line, strlen(line));
 }
 
-/* SSL_CTX_set_msg_callback(3) */
+static bool asks_hello(const struct cotls_conn *c)
+{
+    return c->asks != NULL && (c->ctx->hooks & (1U << HOOK_CLIENT_HELLO)) != 0;
+}
+
+static bool is_client_hello(int write, int type, const void *data, size_t n)
+{
+    return write == 0 && type == SSL3_RT_HANDSHAKE && n > 0 && *(const char *)data == SSL3_MT_CLIENT_HELLO;
+}
+
+/* SSL_CTX_set_msg_callback(3): each message, when it is there and not yet read */
 void cotls_hook_message(int write, int version, int type, const void *data, size_t n, SSL *ssl, void *arg)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
-    if (c != NULL && cotls_hooked(c, HOOK_TRACE) && !is_cancelled(c))
+    if (c == NULL || is_cancelled(c))
+        return;
+    if (asks_hello(c) && is_client_hello(write, type, data, n))
+        cotls_hello_keep(c, data, n);
+    if (cotls_hooked(c, HOOK_TRACE))
         cotls_trace_message(c, write != 0, version, type, data, n);
-}
-
-static bool asks_hello(const struct cotls_conn *c)
-{
-    return c->asks != NULL && (c->ctx->hooks & (1U << HOOK_CLIENT_HELLO)) != 0;
 }
 
 /* SSL_CTX_set_client_hello_cb(3) */
@@ -179,11 +188,10 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
     (void)arg;
     if (asks_hello(c)) {
         bool later;
-        if (cotls_ask(c, HOOK_CLIENT_HELLO, NULL, 0, &later) == NULL && later)
-            return SSL_CLIENT_HELLO_RETRY;
+        const struct cotls_answer *w = cotls_ask(c, HOOK_CLIENT_HELLO, NULL, 0, &later);
         *alert = cotls_refused_alert(c, HOOK_CLIENT_HELLO, SSL_AD_HANDSHAKE_FAILURE);
-        if (c->asks->refused)
-            return SSL_CLIENT_HELLO_ERROR;
+        if (w == NULL)
+            return later ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
     }
     bool chosen = c->chosen == NULL && c->active != c->ctx; /* by the hook */
     if (c->ctx->names != NULL && !chosen && !cotls_names_choose(c, alert))

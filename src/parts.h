@@ -210,10 +210,32 @@ bool cotls_config_switch(SSL *ssl, const struct cotls_ctx *from, const struct co
 int cotls_listed_ciphers(lua_State *L);
 extern const luaL_Reg cotls_config_context_methods[];
 
-/* ---- answer.c, hello.c ---- */
+/* ---- answer.c: the options ---- */
 
 extern const struct cotls_setting cotls_hook_settings[];
+
+/* ---- hello.c ---- */
+
+/* Parts of a message that is kept elsewhere. */
+struct cotls_hello {
+    unsigned version; /* legacy_version */
+    struct cotls_bytes random, session_id, ciphers, extensions;
+};
+
+void cotls_hello_keep(struct cotls_conn *c, const void *message, size_t n);
 void cotls_push_hello(lua_State *L, struct cotls_conn *c); /* [-0, +1] */
+bool cotls_hello_next(struct cotls_bytes *extensions, unsigned *type, struct cotls_bytes *body);
+bool cotls_hello_extension(const struct cotls_hello *h, unsigned type, struct cotls_bytes *body);
+bool cotls_hello_list(const struct cotls_hello *h, unsigned type, size_t width, size_t size,
+                      struct cotls_bytes *list);
+bool cotls_hello_protocol(const struct cotls_hello *h, struct cotls_bytes *first);
+unsigned cotls_hello_item(struct cotls_bytes list, size_t i); /* of two bytes each */
+bool cotls_is_grease(unsigned number);
+int cotls_parse_client_hello(lua_State *L);
+
+/* ---- fingerprint.c ---- */
+
+void cotls_set_fingerprints(lua_State *L, const struct cotls_hello *h); /* of the table on top [-0, +0] */
 
 /* ---- trace.c ---- */
 

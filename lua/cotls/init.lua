@@ -26,6 +26,13 @@ function tls.make_certificate(given)
   return core.make_certificate(options.certificate(given, "tls.make_certificate", 2))
 end
 
+function tls.parse_client_hello(bytes)
+  if type(bytes) ~= "string" then
+    error("tls.parse_client_hello: a string expected, got " .. type(bytes), 2)
+  end
+  return core.parse_client_hello(bytes)
+end
+
 function tls.x509(given)
   options.certificate_file(given, "tls.x509", 2)
   if core.is_x509(given) then return given end

@@ -10,7 +10,7 @@
 ---| '"closed"' # this side has closed the connection, or the peer has where more was needed
 ---| '"truncated"' # the stream ended without close_notify: somebody may have cut it
 ---| '"timeout"' # the deadline has passed; all but a handshake that used up `handshake_timeout` may be tried again
----| '"want_read"' # with a timeout of 0: it would have to wait until the peer sends
+---| '"want_read"' # with a timeout of 0: it would have to wait until the peer sends; of bytes: more have to follow
 ---| '"want_write"' # with a timeout of 0: it would have to wait until the peer reads
 ---| '"busy"' # another coroutine is at the same thing
 ---| '"cancelled"' # who resumed the coroutine said so, for `reason`
@@ -120,6 +120,15 @@ function tls.make_certificate(options) end
 ---@return cotls.Error? err `"config"`: a word of it is refused.
 function tls.ciphers(list) end
 
+---Reads a ClientHello: for a proxy that chooses by the server name and passes the bytes on, or of what was captured.
+---See RFC 8446 sections 4.1.2 and 5.1.
+---@param bytes string What a client sends first, in records as they come, or the message alone. What follows it is not
+---  looked at.
+---@return cotls.Hello? hello
+---@return cotls.Error? err `"want_read"`: it goes on, ask again with more bytes (it ends before 131400, and the headers
+---  of the records); `"tls"`: it is no ClientHello, or malformed, or has an extension twice.
+function tls.parse_client_hello(bytes) end
+
 ---Reads a certificate: the first one in a file. See PEM_read_bio_X509(3), d2i_X509(3).
 ---@param file cotls.CertificateFile A certificate object is given back as it is.
 ---@return cotls.X509? certificate
@@ -221,8 +230,9 @@ function tls.is_error(value) end
 ---@field strict_names? boolean A client that asks for none of `names` is refused (unrecognized_name), one that asks for
 ---  nothing too. Default: false; true where this context has no certificate.
 ---@field on_client_hello? fun(conn: cotls.Connection, hello: cotls.Hello): boolean?, string? Servers: sees the client's
----  hello before anything is decided; may call `conn:set_context`. `true`: go on. Refused otherwise, with the alert
----  whose name is the second result (default: handshake_failure). SSL_CTX_set_client_hello_cb(3).
+---  first hello before anything is decided, `names` too; may call `conn:set_context`, which `names` then leave. `true`:
+---  go on. Refused otherwise, with the alert whose name is the second result (default: handshake_failure).
+---  SSL_CTX_set_client_hello_cb(3).
 ---@field on_server_name? fun(conn: cotls.Connection, name?: string): boolean? Servers: is told the server name, `nil`
 ---  where the client asks for none. `true`: go on; refused otherwise (unrecognized_name). It comes once sessions are
 ---  looked up, so that another context is better set in `on_client_hello`. SSL_CTX_set_tlsext_servername_callback(3).
@@ -428,6 +438,28 @@ function Context:flush_sessions() end
 ---@field cached integer Sessions that are kept now.
 
 -- ---- certificates ----
+
+---What a client says first, RFC 8446 section 4.1.2: what `on_client_hello` is given, and `tls.parse_client_hello`
+---gives. All of it is the client's word, and nothing is decided by it yet. What has no name is written as `"0x1a1a"`,
+---and so is GREASE (RFC 8701). A list that is not sent is empty, and so is one that is malformed: its bytes are in
+---`extensions`, and OpenSSL refuses it after the hook.
+---@class cotls.Hello
+---@field server_name? string The name that it asks for, as it was sent: capitals and a dot behind it stay.
+---@field alpn string[] Protocols, the preferred first, RFC 7301.
+---@field versions string[] As `Connection:version` tells them. Where the client does not list them: the highest alone.
+---@field ciphers string[] Standard names, those that this OpenSSL knows: `"TLS_AES_128_GCM_SHA256"`.
+---@field groups string[] As `Connection:group` tells them.
+---@field signature_algorithms string[] As `Connection:peer_signature_algorithm` tells them.
+---@field extensions table<integer, string> The bytes of each, by type; of one that is sent twice the first.
+---@field extension_types integer[] The types, in the client's order.
+---@field session_id string At most 32 bytes. On TLS 1.3 it means nothing.
+---@field random string 32 bytes.
+---@field legacy_version integer `0x0303` for TLS 1.2 and all later versions.
+---@field ja3? string A fingerprint of the client's program: MD5 of `ja3_text`. `nil` where OpenSSL has no MD5. See
+---  github.com/salesforce/ja3.
+---@field ja3_text string What JA3 is made from: version, ciphers, extensions, groups and point formats, in decimal.
+---@field ja4 string A fingerprint that the order of extensions does not change, as
+---  `"t13d1516h2_8daaf6152771_e5627efa2ab1"`. See github.com/FoxIO-LLC/ja4, technical_details/JA4.md.
 
 ---A certificate, read by `tls.x509` or shown by a peer. It never changes. Two are equal (`==`) if their DER is;
 ---`tostring` tells the subject. Strings are the certificate's bytes: a hostile one may put anything into its names, NUL
