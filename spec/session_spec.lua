@@ -214,7 +214,7 @@ local SCOPE = {
   on_verify_may_accept = { on_verify_may_accept = true },
 }
 -- What these decide is in others, or a server's.
-local ELSEWHERE = { role = true, verify_client = true }
+local ELSEWHERE = { role = true, verify_client = true, on_psk = true }
 
 describe("a session is not offered where this differs:", function()
   local handle = assert(io.open("lua/cotls/settings.lua"))
