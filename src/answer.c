@@ -27,10 +27,10 @@ static void push_active(lua_State *L, const struct cotls_conn *c)
     lua_remove(L, -2);
 }
 
-/* [-0, +1] the function of that hook; on_client_hello is the door's */
+/* [-0, +1] the function of that hook */
 static void push_function(lua_State *L, const struct cotls_conn *c, enum cotls_hook hook)
 {
-    if (hook == HOOK_CLIENT_HELLO)
+    if (cotls_hook_context(c, hook) == c->ctx)
         lua_getiuservalue(L, 1, UV_CONTEXT);
     else
         push_active(L, c);
@@ -258,6 +258,7 @@ static int push_event(lua_State *L, struct cotls_conn *c, const struct cotls_eve
 int cotls_hook_push(lua_State *L, struct cotls_conn *c)
 {
     struct cotls_asks *a = c->asks;
+    cotls_removed_tell(c);
     a->telling = a->first != NULL;
     if (!a->telling && !cotls_is_asked(c))
         return -1;

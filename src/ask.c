@@ -65,9 +65,16 @@ static struct cotls_answer *file_question(struct cotls_asks *a, enum cotls_hook 
     return w;
 }
 
+/* Whose hook it is: that of the context in force, or of the one at the door where it is about the whole
+ * connection. */
+struct cotls_ctx *cotls_hook_context(const struct cotls_conn *c, enum cotls_hook hook)
+{
+    return hook == HOOK_CLIENT_HELLO || hook > HOOK_SESSION_NEW ? c->ctx : c->active;
+}
+
 bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook)
 {
-    return c->asks != NULL && (c->active->hooks & (1U << hook)) != 0;
+    return c->asks != NULL && (cotls_hook_context(c, hook)->hooks & (1U << hook)) != 0;
 }
 
 /* Pauses the job until the question is answered; false: it never will be. */

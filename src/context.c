@@ -178,6 +178,7 @@ static const struct cotls_setting *const settings[] = {
     cotls_ocsp_settings,       /* what a client wants stapled */
     cotls_credential_settings, /* certificates and keys */
     cotls_ticket_settings,     /* sessions, tickets, early data */
+    cotls_keylog_settings,     /* where secrets are written */
     cotls_hook_settings,       /* Lua functions that OpenSSL waits for */
     cotls_names_settings,      /* after the tickets: the door's keys are for all */
     cotls_renewal_settings,    /* what may come after the handshake */
@@ -196,6 +197,7 @@ static void set_defaults(struct cotls_ctx *x)
                         SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_cert_verify_callback(ctx, cotls_hook_verify, NULL);
+    SSL_CTX_set_app_data(ctx, x);
     SSL_CTX_set_info_callback(ctx, cotls_hook_info);
     SSL_CTX_set_alpn_select_cb(ctx, cotls_hook_alpn, NULL);
     SSL_CTX_set_tlsext_status_cb(ctx, cotls_hook_status);
@@ -287,7 +289,10 @@ static int ctx_gc(lua_State *L)
     struct cotls_ctx *x = luaL_checkudata(L, 1, COTLS_CONTEXT);
     SSL_CTX *ctx = x->ssl_ctx;
     x->ssl_ctx = NULL;
+    SSL_CTX_set_app_data(ctx, NULL); /* its sessions go without a word */
     SSL_CTX_free(ctx);
+    cotls_removed_free(x);
+    cotls_keylog_close(x);
     cotls_psk_free(x->psk);
     x->psk = NULL;
     cotls_tickets_free(x->tickets);

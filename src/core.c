@@ -156,6 +156,7 @@ static const luaL_Reg functions[] = {
     {"session", cotls_session},
     {"is_session", cotls_is_session},
     {"set_ticket_keys", cotls_set_ticket_keys},
+    {"take_removed", cotls_take_removed},
     {"use_credential", cotls_use_credential},
     {"use_staple", cotls_use_staple},
     {"context_timeouts", cotls_context_timeouts},

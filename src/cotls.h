@@ -169,6 +169,10 @@ struct cotls_ctx {
     size_t pins_len;
     unsigned hooks;       /* its own: a bit for each cotls_hook; the functions are in UV_CTX_HOOKS */
     unsigned hooks_below; /* the same, and those of the contexts in names */
+    bool keylogs;
+    int keylog;                                    /* its file, if keylogs */
+    struct cotls_removed *removed, **removed_last; /* ids of sessions, see removed.c */
+    size_t removed_count;
     bool verify_may_accept;
     bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
@@ -262,7 +266,8 @@ struct cotls_event {
     enum cotls_hook hook;
     SSL_SESSION *session;
     double moment;
-    int direction, type, version; /* of a trace */
+    int direction, type, version, number; /* of a trace: 1 is sent, -1 received, 0 a state */
+    size_t size;                          /* of its message */
     size_t len;
     unsigned char text[];
 };
@@ -273,7 +278,9 @@ struct cotls_asks {
     struct cotls_event *first, **last;
     struct async_job_st *job; /* paused, or NULL */
     struct async_wait_ctx_st *wait;
-    unsigned starts; /* of the job: a pause that did not happen is known by it */
+    unsigned starts;   /* of the job: a pause that did not happen is known by it */
+    unsigned traced;   /* since the queue was empty */
+    const char *state; /* the last that was traced */
     bool cancelled;
     bool telling;          /* the function at work is told an event */
     unsigned char *buffer; /* what a call in a job reads into */

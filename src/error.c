@@ -48,6 +48,11 @@ static const char *const alert_names[256] = {
     [120] = "no_application_protocol",
 };
 
+const char *cotls_alert_name(int number)
+{
+    return alert_names[number & 255];
+}
+
 int cotls_alert_number(const char *name)
 {
     for (int i = 1; i < 256; i++)
@@ -165,8 +170,8 @@ static void push_alert(lua_State *L, int number, bool sent)
 {
     lua_createtable(L, 0, 3);
     luaL_setmetatable(L, ALERT);
-    if (alert_names[number & 255] != NULL)
-        set_string(L, "name", alert_names[number & 255]);
+    if (cotls_alert_name(number) != NULL)
+        set_string(L, "name", cotls_alert_name(number));
     set_integer(L, "number", number);
     lua_pushboolean(L, sent);
     lua_setfield(L, -2, "sent");

@@ -72,8 +72,11 @@ void cotls_hook_info(const SSL *ssl, int where, int ret)
     struct cotls_conn *c = SSL_get_app_data(ssl);
     if (c != NULL && (where & SSL_CB_HANDSHAKE_START) != 0)
         c->hello_seen = c->hello_retry = false;
-    if (c != NULL && (where & SSL_CB_LOOP) != 0)
+    if (c != NULL && (where & SSL_CB_LOOP) != 0) {
         note_hello(c, SSL_get_state(ssl));
+        if (cotls_hooked(c, HOOK_TRACE) && !is_cancelled(c))
+            cotls_trace_state(c, ssl);
+    }
     if (c != NULL && (where & SSL_CB_HANDSHAKE_DONE) != 0)
         cotls_psk_done(c);
     if ((where & SSL_CB_ALERT) == 0 || c == NULL || (ret >> 8) != SSL3_AL_FATAL)

@@ -18,6 +18,7 @@ bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
 int cotls_error_new(lua_State *L);
 int cotls_error_refused(lua_State *L);
+const char *cotls_alert_name(int number); /* NULL: it has none */
 int cotls_alert_number(const char *name); /* 0: unknown */
 void cotls_error_open(lua_State *L);
 
@@ -77,6 +78,7 @@ bool cotls_asks_make(struct cotls_conn *c);
 void cotls_asks_cancel(struct cotls_conn *c);
 void cotls_asks_forget(struct cotls_conn *c);
 void cotls_asks_free(struct cotls_conn *c);
+struct cotls_ctx *cotls_hook_context(const struct cotls_conn *c, enum cotls_hook hook);
 bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook);
 const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
                                      size_t n, bool *later);
@@ -240,10 +242,21 @@ void cotls_set_fingerprints(lua_State *L, const struct cotls_hello *h); /* of th
 /* ---- trace.c ---- */
 
 void cotls_trace_message(struct cotls_conn *c, bool sent, int version, int type, const void *data, size_t n);
-void cotls_keylog_write(const struct cotls_ctx *x, const char *line);
-void cotls_removed_note(struct cotls_ctx *x, const SSL_SESSION *session);
-
+void cotls_trace_state(struct cotls_conn *c, const SSL *ssl);
 void cotls_push_trace(lua_State *L, const struct cotls_conn *c, const struct cotls_event *e); /* [-0, +1] */
+
+/* ---- keylog.c ---- */
+
+extern const struct cotls_setting cotls_keylog_settings[];
+void cotls_keylog_write(const struct cotls_ctx *x, const char *line);
+void cotls_keylog_close(struct cotls_ctx *x);
+
+/* ---- removed.c: sessions that have gone ---- */
+
+void cotls_removed_note(struct cotls_ctx *x, const SSL_SESSION *session);
+void cotls_removed_tell(struct cotls_conn *c);
+void cotls_removed_free(struct cotls_ctx *x);
+int cotls_take_removed(lua_State *L);
 
 /* ---- remote_key.c, signing.c: keys that live elsewhere ---- */
 

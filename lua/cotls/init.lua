@@ -53,6 +53,13 @@ function tls.ciphers(list)
 end
 
 local Context = core.methods("cotls.context")
+local flush_sessions = Context.flush_sessions
+
+function Context.flush_sessions(ctx)
+  flush_sessions(ctx)
+  for id, on_session_remove in core.take_removed, ctx do on_session_remove(ctx, id) end
+  return ctx
+end
 
 function Context.set_ticket_keys(ctx, keys)
   if core.context_role(ctx) ~= "server" then error("set_ticket_keys: the context's role is \"client\"", 2) end

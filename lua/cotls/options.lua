@@ -164,6 +164,7 @@ local context_types = {
   on_psk = kind("function"),
   sign = kind("function"),
   on_keylog = kind("function"),
+  keylog = kind("string"),
   on_trace = kind("function"),
   session_cache = count_or_false,
   session_timeout = positive,

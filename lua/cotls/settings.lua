@@ -121,6 +121,14 @@ local HOOKS = {
   on_ticket_key = "server", on_ocsp = "server", on_psk = "server", sign = false, on_keylog = false, on_trace = false,
 }
 
+-- "env": where other programs write theirs, if the environment says so.
+local function keylog(given, out)
+  out.keylog = given.keylog
+  if given.keylog == "env" then out.keylog = os.getenv "SSLKEYLOGFILE" end
+  if out.keylog == "" and given.keylog == "env" then out.keylog = nil end
+  return true
+end
+
 local function hooks(given, out)
   local role = given.role or "client"
   for name, side_of in pairs(HOOKS) do
@@ -198,7 +206,7 @@ end
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
   side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions,
-  renewal, alpn, limits, hooks, session_scope,
+  renewal, alpn, limits, keylog, hooks, session_scope,
 }
 
 local function all(steps, given, ...)
