@@ -173,7 +173,8 @@ for _, version in ipairs { "1.2", "1.3" } do
     end
 
     it("are those that openssl s_client writes", function()
-      local theirs, ours = beside { "openssl", "s_client", "-keylogfile", "FOLDER/theirs", "-connect", "127.0.0.1:PORT" }
+      local theirs, ours = beside { "openssl", "s_client", "-keylogfile", "FOLDER/theirs", "-connect",
+        "127.0.0.1:PORT" }
       if theirs[1]:find("^#") then table.remove(theirs, 1) end
       assert.same(theirs, ours)
       assert.equal(LABELS[version], labels(secrets(ours)))
@@ -302,8 +303,8 @@ describe("the file of keylog", function()
     local reader = assert(uv.fs_open(pipe, "r+", 0))
     finally(function() uv.fs_close(reader) end)
     for path, reason in pairs {
-      [pipe] = "a pipe, not a file", [folder] = "Is a directory", [folder .. "/none/keys"] = "No such file or directory", [""] = "No such file",
-      ["a\0b"] = "a path has no NUL byte",
+      [pipe] = "a pipe, not a file", [folder] = "Is a directory", [""] = "No such file or directory",
+      [folder .. "/none/keys"] = "No such file or directory", ["a\0b"] = "a path has no NUL byte",
     } do
       local ctx, err = tls.context { keylog = path }
       assert.is_nil(ctx)

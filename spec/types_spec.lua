@@ -289,7 +289,10 @@ describe("the shapes in the types file", function()
     client:close()
     note_error(select(2, client:read()))
     client, server = helper.pair(nil, nil, nil, { client = helper.contexts().client,
-      server = helper.server_context { on_client_hello = function() error "no" end } })
+      server = helper.server_context {
+        on_client_hello = function() error "no" end,
+        on_trace = function(_, event) note("cotls.TraceEvent", event) end,
+      } })
     helper.together {
       function() client:connect() end,
       function() note_error(select(2, server:accept())) end, -- cause
@@ -298,7 +301,7 @@ describe("the shapes in the types file", function()
 
   it("have the fields that values have, and no other", function()
     for _, class in ipairs { "Error", "Alert", "Verify", "QueueEntry", "Stats", "Cipher", "Names", "Key",
-      "NameAttribute", "Extension" } do
+      "NameAttribute", "Extension", "TraceEvent" } do
       assert.equal(names(seen["cotls." .. class]), names(doc.fields["cotls." .. class]), class)
     end
   end)

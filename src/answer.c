@@ -385,9 +385,13 @@ static bool set_hooks(lua_State *L, struct cotls_ctx *x)
         }
     lua_setiuservalue(L, 1, UV_CTX_HOOKS);
     x->hooks_below |= x->hooks;
-    if (x->hooks & (1U << HOOK_SESSION_GET))
+    if (x->hooks & (1U << HOOK_SESSION_GET)) {
         SSL_CTX_set_options(x->ssl_ctx, SSL_OP_NO_TICKET);
+        x->takes = SSL_CTX_get_max_early_data(x->ssl_ctx) > 0;
+    }
     cotls_hooks_install(x);
+    if (x->takes)
+        cotls_session_not_here(x);
     return true;
 }
 

@@ -174,6 +174,7 @@ struct cotls_ctx {
     struct cotls_removed *removed, **removed_last; /* ids of sessions, see removed.c */
     size_t removed_count;
     bool verify_may_accept;
+    bool takes; /* on_session_get decides alone whether a session is there: early data is accepted once */
     bool ocsp_required; /* a client that refuses a server without an OCSP staple */
 };
 enum {

@@ -3,7 +3,6 @@
  * step: they read and write C fields of the connection and touch no lua_State. */
 #include "cotls.h"
 
-#include <openssl/err.h>
 #include <string.h>
 
 /* The connection is closing, and its job runs to its end: everything refuses. */
@@ -140,10 +139,7 @@ SSL_SESSION *cotls_hook_session_get(SSL *ssl, const unsigned char *id, int n, in
     const struct cotls_answer *w = cotls_ask(c, HOOK_SESSION_GET, id, (size_t)n, NULL);
     if (w == NULL || w->data == NULL)
         return NULL;
-    const unsigned char *p = w->data;
-    SSL_SESSION *session = d2i_SSL_SESSION(NULL, &p, (long)w->len);
-    ERR_clear_error();
-    return session;
+    return cotls_session_decode(w->data, w->len, id, (size_t)n);
 }
 
 /* SSL_CTX_sess_set_remove_cb(3) */
@@ -250,6 +246,8 @@ int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session)
         struct cotls_event *e = cotls_tell(c, HOOK_SESSION_NEW, NULL, 0);
         if (e != NULL && SSL_SESSION_up_ref(session))
             e->session = session;
+        if (!SSL_is_server(ssl))
+            cotls_session_mark(c, session);
     }
     return cotls_session_new(c, session);
 }

@@ -93,6 +93,8 @@ bool cotls_names_switch(struct cotls_conn *c, struct cotls_ctx *x)
     if (!cotls_config_switch(ssl, c->active, x))
         return false;
     c->active = x;
+    if (x->takes) /* sessions are the door's */
+        cotls_session_not_here(c->ctx);
     if (SSL_CTX_get_keylog_callback(c->ctx->ssl_ctx) != NULL) /* OpenSSL asks the context in force */
         SSL_CTX_set_keylog_callback(ctx, cotls_hook_keylog);
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);

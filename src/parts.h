@@ -342,6 +342,9 @@ void cotls_session_option(lua_State *L, int index, struct cotls_conn *c);
 void cotls_session_begin(struct cotls_conn *c);
 void cotls_session_forget(struct cotls_conn *c);
 bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session);
+bool cotls_session_mark(const struct cotls_conn *c, SSL_SESSION *session);
+void cotls_session_not_here(struct cotls_ctx *x);
+SSL_SESSION *cotls_session_decode(const unsigned char *data, size_t size, const unsigned char *id, size_t n);
 void cotls_session_established(struct cotls_conn *c);
 void cotls_session_keep(struct cotls_conn *c);
 void cotls_session_push(lua_State *L, SSL_SESSION *session); /* [-0, +1] */

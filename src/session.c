@@ -59,7 +59,7 @@ static uint64_t read_moment(const unsigned char *from)
 }
 
 /* Writes on a client's session what it is good for; false: it can't be, and will not be offered. */
-static bool mark(const struct cotls_conn *c, SSL_SESSION *session)
+bool cotls_session_mark(const struct cotls_conn *c, SSL_SESSION *session)
 {
     unsigned char text[MARK];
     if (!digest_verified(c, text))
@@ -150,7 +150,7 @@ void cotls_session_forget(struct cotls_conn *c)
 /* A new session of a client; true: the reference is the cache's. */
 bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session)
 {
-    if (!c->remembers || c->ctx->cache == NULL || !mark(c, session))
+    if (!c->remembers || c->ctx->cache == NULL || !cotls_session_mark(c, session))
         return false;
     return cotls_cache_put(c->ctx->cache, c->cache_key, session);
 }
@@ -199,6 +199,28 @@ int cotls_session(lua_State *L)
     return cotls_nil_error(L);
 }
 
+/* Another process may have used a session up: it is looked up in the store alone. It is still kept here, for OpenSSL
+ * takes early data only with a session that it can remove from its cache. */
+void cotls_session_not_here(struct cotls_ctx *x)
+{
+    long mode = SSL_CTX_get_session_cache_mode(x->ssl_ctx);
+    SSL_CTX_set_session_cache_mode(x->ssl_ctx, mode | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP);
+}
+
+/* What on_session_get gave, if it is the session of that id; else NULL. */
+SSL_SESSION *cotls_session_decode(const unsigned char *data, size_t size, const unsigned char *id, size_t n)
+{
+    const unsigned char *end = data;
+    unsigned own = 0;
+    SSL_SESSION *session = size < INT32_MAX ? d2i_SSL_SESSION(NULL, &end, (long)size) : NULL;
+    const unsigned char *is = session != NULL ? SSL_SESSION_get_id(session, &own) : NULL;
+    ERR_clear_error();
+    if (session != NULL && end == data + size && own == n && memcmp(is, id, n) == 0)
+        return session;
+    SSL_SESSION_free(session);
+    return NULL;
+}
+
 /* [-0, +1] an object with a reference of its own */
 void cotls_session_push(lua_State *L, SSL_SESSION *session)
 {
@@ -229,7 +251,7 @@ void cotls_session_keep(struct cotls_conn *c)
     if (!c->failed)
         c->session = SSL_get1_session(c->ssl);
     if (c->session != NULL && !c->ctx->server)
-        mark(c, c->session);
+        cotls_session_mark(c, c->session);
 }
 
 /* conn:session() → session, or nil before the handshake is done */
@@ -244,7 +266,7 @@ static int conn_session(lua_State *L)
     if (*slot == NULL)
         lua_pushnil(L);
     else if (c->ssl != NULL && !c->ctx->server)
-        mark(c, *slot);
+        cotls_session_mark(c, *slot);
     ERR_clear_error();
     return 1;
 }

@@ -124,8 +124,10 @@ local HOOKS = {
 -- "env": where other programs write theirs, if the environment says so.
 local function keylog(given, out)
   out.keylog = given.keylog
-  if given.keylog == "env" then out.keylog = os.getenv "SSLKEYLOGFILE" end
-  if out.keylog == "" and given.keylog == "env" then out.keylog = nil end
+  if given.keylog == "env" then
+    local path = os.getenv "SSLKEYLOGFILE"
+    out.keylog = path ~= "" and path or nil
+  end
   return true
 end
 
@@ -142,6 +144,9 @@ local function hooks(given, out)
   if given.on_verify and given.insecure then return refused("on_verify", "insecure verifies nothing") end
   if given.on_session_get and (given.max_early_data or 0) > 0 and not given.session_get_takes then
     return refused("on_session_get", "with max_early_data the store must forget what it gives (session_get_takes)")
+  end
+  if given.session_get_takes ~= nil and not given.on_session_get then
+    return refused("session_get_takes", "needs on_session_get")
   end
   out.on_verify_may_accept = given.on_verify_may_accept
   -- What decides on a peer is part of what sessions are kept apart by.

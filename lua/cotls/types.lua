@@ -247,15 +247,18 @@ function tls.is_error(value) end
 ---  client offers, in the place of `alpn`; anything else refuses (no_application_protocol).
 ---  SSL_CTX_set_alpn_select_cb(3).
 ---@field on_session_get? fun(conn: cotls.Connection, id: string, take: boolean): string|cotls.Session|nil Servers: the
----  session of an id that the own cache does not know, as an object or what it exports, `nil`: unknown, a full
----  handshake. Where `take` is true the store must forget it in the same step. Implies `tickets = false`.
----  SSL_CTX_sess_set_get_cb(3).
+---  session of an id (1 to 32 bytes) that the own cache does not know, as an object or what it exports; `nil`:
+---  unknown, a full handshake, as follows too where it is damaged, too old, or that of another id or of a context
+---  with other settings. Where `take` is true the store must give it and forget it in one step, and the own cache is
+---  not looked into. Implies `tickets = false`. SSL_CTX_sess_set_get_cb(3).
 ---@field session_get_takes? boolean `on_session_get` does forget what it gives where `take` is true: needed with
 ---  `max_early_data`, for early data is accepted as often as a session is given. Default: false.
 ---@field on_session_new? fun(conn: cotls.Connection, session: cotls.Session) Is told of each new session, after the
----  step that made it. SSL_CTX_sess_set_new_cb(3).
----@field on_session_remove? fun(context: cotls.Context, id: string) Servers: is told of each session that has to go.
----  SSL_CTX_sess_set_remove_cb(3).
+---  step that made it: a server's `session:id()` is what `on_session_get` will be asked for (sessions that go into
+---  tickets of TLS 1.2 are not told), a client's can be offered as `session`. SSL_CTX_sess_set_new_cb(3).
+---@field on_session_remove? fun(context: cotls.Context, id: string) Servers: is told of each session that has gone from
+---  the cache: no room, too old, used up, its connection failed. Told by the next operation of one of the context's
+---  connections, or by `flush_sessions`. With `names` it is the door's: the cache is. SSL_CTX_sess_set_remove_cb(3).
 ---@field on_ticket_key? fun(conn: cotls.Connection, name?: string): string? Servers: the 80 bytes of the ticket key
 ---  with that name (16 bytes), `nil`: unknown; asked without a name, the key to encrypt with, `nil`: no ticket. Not
 ---  together with `ticket_keys`. SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
@@ -270,10 +273,15 @@ function tls.is_error(value) end
 ---  refuses (internal_error). Keys may be RSA, EC (ECDSA) or Ed25519, of servers and clients. An RSA signature is
 ---  verified before it is sent, for a faulty one gives the key away; of the others only the form is looked at. A server
 ---  with such an RSA key has no cipher suites with RSA key exchange. EVP_DigestSign(3), provider-signature(7).
----@field on_keylog? fun(conn: cotls.Connection, line: string) Is told each line of the NSS key log format. Whoever has
----  them can read the connection. SSL_CTX_set_keylog_callback(3).
+---@field keylog? string A file to which the connections' secrets are appended, in the NSS key log format, by which
+---  Wireshark decrypts what was recorded; whoever has it can read the connections. It is made for its owner alone
+---  (mode 0600). `"env"`: the file that SSLKEYLOGFILE names, if it is set. With `names` the door's counts.
+---  SSL_CTX_set_keylog_callback(3).
+---@field on_keylog? fun(conn: cotls.Connection, line: string) Is told each of these lines, after the step that made it,
+---  with or without `keylog`. With `names` it is the door's.
 ---@field on_trace? fun(conn: cotls.Connection, event: cotls.TraceEvent) Is told of each handshake message, alert and
----  state. SSL_CTX_set_msg_callback(3), SSL_CTX_set_info_callback(3).
+---  state, after the step in which they went by; of a flood at most 512 a step. What `close` sends is not told. With
+---  `names` it is the door's. SSL_CTX_set_msg_callback(3), SSL_CTX_set_info_callback(3).
 ---@field session_cache? integer|false Servers: how many sessions are kept; `false`: none. Default: 20480.
 ---  SSL_CTX_sess_set_cache_size(3).
 ---@field session_timeout? integer Servers: seconds for which a session can be resumed. Default: 7200.
@@ -423,7 +431,8 @@ function Context:set_ticket_keys(keys) end
 ---@return cotls.SessionStats stats
 function Context:session_stats() end
 
----Forgets all sessions that are kept here. See SSL_CTX_flush_sessions(3).
+---Forgets all sessions that are kept here, and tells `on_session_remove` of each: what that raises is raised. See
+---SSL_CTX_flush_sessions(3).
 ---@return cotls.Context context Itself.
 function Context:flush_sessions() end
 
@@ -1029,6 +1038,16 @@ function Connection:stats() end
 ---@field bytes_in integer Bytes received, as they were on the wire.
 ---@field bytes_out integer Bytes sent, as they were on the wire.
 ---@field handshake_seconds? number How long the handshake took, once it is done.
+
+---What `on_trace` is told.
+---@class cotls.TraceEvent
+---@field type "handshake"|"alert"|"change_cipher_spec"|"state"
+---@field direction? "sent"|"received" Absent of a state.
+---@field name string Of a message the RFCs' name, as `"client_hello"` or `"hello_retry_request"`, of an alert as
+---  `"close_notify"`, else its number; of a state OpenSSL's text. See SSL_state_string_long(3).
+---@field length? integer Bytes of the message with its header, before encryption. Absent of a state.
+---@field seconds number Since the handshake began.
+---@field version? string As `"TLSv1.3"`; until one is agreed on, the highest that this side would speak.
 
 ---A TLSA record, RFC 6698 section 2.1, RFC 7671.
 ---@class cotls.Tlsa
