@@ -235,68 +235,6 @@ static enum verdict judge(lua_State *L, int base)
     return TIMEOUT;
 }
 
-/* ---- slots ---- */
-
-/* Is the coroutine at the top still in the slot's operation: is one of its
- * frames, but for the one that asks, the method that began it, called on c? */
-static bool in_operation(lua_State *L, const struct cotls_conn *c, const struct cotls_slot *s)
-{
-    lua_State *co = lua_tothread(L, -1);
-    lua_Debug ar;
-    if (co == NULL || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) || !lua_checkstack(co, 2))
-        return false;
-    for (int level = co == L; lua_getstack(co, level, &ar); level++) {
-        lua_getinfo(co, "f", &ar);
-        bool same = lua_tocfunction(co, -1) == s->method;
-        lua_pop(co, 1);
-        if (!same || lua_getlocal(co, &ar, 1) == NULL)
-            continue;
-        same = lua_touserdata(co, -1) == c;
-        lua_pop(co, 1);
-        if (same)
-            return true;
-    }
-    return false;
-}
-
-/* An operation whose coroutine is dead, closed or collected holds its slot no longer. */
-static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    if (s->op == NULL)
-        return false;
-    cotls_push_threads(L);
-    lua_rawgetp(L, -1, s);
-    bool held_still = in_operation(L, c, s);
-    lua_pop(L, 2);
-    if (!held_still && s->op->handshake && !c->established && c->begun)
-        cotls_conn_close(L, 1, false);
-    if (!held_still)
-        s->op = NULL;
-    return held_still;
-}
-
-static struct cotls_slot *place_of(struct cotls_conn *c, const struct cotls_op *op)
-{
-    return &c->slot[op->slot == SLOT_WRITE ? SLOT_WRITE : SLOT_READ];
-}
-
-static bool busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
-{
-    struct cotls_slot *reader = &c->slot[SLOT_READ], *writer = &c->slot[SLOT_WRITE];
-    bool whole = reader->op != NULL && reader->op->slot == SLOT_WHOLE;
-    if ((op->slot != SLOT_WRITE || whole) && held(L, c, reader))
-        return true;
-    return op->slot != SLOT_READ && held(L, c, writer);
-}
-
-static void hold(lua_State *L, struct cotls_slot *s)
-{
-    cotls_push_threads(L);
-    lua_pushthread(L);
-    lua_rawsetp(L, -2, s);
-    lua_pop(L, 1);
-}
-
 /* ---- how an operation ends ---- */
 
 /* The error is on top. Returns nil, err; an iterator raises it. */
@@ -394,13 +332,13 @@ static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 /* The handshake is done, for the operation that needed it first. */
 static struct cotls_slot *go_to_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    struct cotls_slot *to = place_of(c, s->next);
+    struct cotls_slot *to = cotls_slot_of(c, s->next);
     struct cotls_slot from = *s;
     s->op = NULL;
     *to = from;
     to->op = from.next;
     to->next = NULL;
-    hold(L, to);
+    cotls_slot_hold(L, to);
     return to;
 }
 
@@ -429,7 +367,7 @@ static bool suspend_slot(lua_State *L, struct cotls_conn *c, struct cotls_slot *
 {
     s->base = lua_gettop(L);
     s->records = 0;
-    hold(L, s);
+    cotls_slot_hold(L, s);
     suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
     return woken(L, c, s, results);
 }
@@ -555,7 +493,7 @@ static void run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
         keep_error(L, c, s);
     s->base = lua_gettop(L);
     while (c->ssl != NULL && (n = cotls_hook_push(L, c)) >= 0) {
-        hold(L, s);
+        cotls_slot_hold(L, s);
         int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
         cotls_hook_take(L, c, s->base, status != LUA_OK);
     }
@@ -600,7 +538,7 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
 {
     bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
     const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
-    struct cotls_slot *s = place_of(c, now);
+    struct cotls_slot *s = cotls_slot_of(c, now);
     *s = *init;
     s->op = now;
     s->next = first ? op : NULL;
@@ -620,7 +558,7 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
         .leftover = c->failed,
     };
     struct cotls_slot *s;
-    if (c->ssl != NULL && busy(L, c, op))
+    if (c->ssl != NULL && cotls_slot_busy(L, c, op))
         return fail(L, c, &init, "busy", "another coroutine is at it");
     if (c->ssl == NULL)
         return fail_closed(L, c, &init);

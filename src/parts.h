@@ -33,6 +33,12 @@ void cotls_release(lua_State *L, int index);
 void cotls_call_method(lua_State *L, const char *name);
 extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
 
+/* ---- slot.c ---- */
+
+struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op);
+bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
+void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
+
 /* ---- hook.c: what OpenSSL calls ---- */
 
 int cotls_hook_verify(X509_STORE_CTX *store, void *arg);

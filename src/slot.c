@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ * Who is at a connection: a reader and a writer at a time, or one operation of
+ * the whole. A slot names its coroutine weakly, and is held only while that one
+ * is still in the operation's frame: nothing has to be told when a coroutine is
+ * closed, dies or is collected. */
+#include "cotls.h"
+
+/* Is the coroutine at the top still in the slot's operation: is one of its
+ * frames, but for the one that asks, the method that began it, called on c? */
+static bool in_operation(lua_State *L, const struct cotls_conn *c, const struct cotls_slot *s)
+{
+    lua_State *co = lua_tothread(L, -1);
+    lua_Debug ar;
+    if (co == NULL || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) || !lua_checkstack(co, 2))
+        return false;
+    for (int level = co == L; lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "f", &ar);
+        bool same = lua_tocfunction(co, -1) == s->method;
+        lua_pop(co, 1);
+        if (!same || lua_getlocal(co, &ar, 1) == NULL)
+            continue;
+        same = lua_touserdata(co, -1) == c;
+        lua_pop(co, 1);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+/* An operation whose coroutine is dead, closed or collected holds its slot no longer. */
+static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->op == NULL)
+        return false;
+    cotls_push_threads(L);
+    lua_rawgetp(L, -1, s);
+    bool held_still = in_operation(L, c, s);
+    lua_pop(L, 2);
+    if (!held_still && s->op->handshake && !c->established && c->begun)
+        cotls_conn_close(L, 1, false);
+    if (!held_still)
+        s->op = NULL;
+    return held_still;
+}
+
+/* A handshake, and whatever is the whole connection's, stands in the reader's place. */
+struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op)
+{
+    return &c->slot[op->slot == SLOT_WRITE ? SLOT_WRITE : SLOT_READ];
+}
+
+/* Is another coroutine at what the operation needs? */
+bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op)
+{
+    struct cotls_slot *reader = &c->slot[SLOT_READ], *writer = &c->slot[SLOT_WRITE];
+    bool whole = reader->op != NULL && reader->op->slot == SLOT_WHOLE;
+    if ((op->slot != SLOT_WRITE || whole) && held(L, c, reader))
+        return true;
+    return op->slot != SLOT_READ && held(L, c, writer);
+}
+
+/* The slot is this coroutine's. [-0, +0] */
+void cotls_slot_hold(lua_State *L, struct cotls_slot *s)
+{
+    cotls_push_threads(L);
+    lua_pushthread(L);
+    lua_rawsetp(L, -2, s);
+    lua_pop(L, 1);
+}
