@@ -76,6 +76,27 @@ describe("parse_client_hello", function()
     assert.is_truthy(#got.signature_algorithms > 10)
   end)
 
+  it("has nothing of a list that is malformed but its bytes", function()
+    for _, one in ipairs {
+      { 0, "server_name", nil, hello.protocols("x"), "\0\0", "\0\3\0\0\0", "\0\6\0\0\3a\0b", "\0\4\1\0\1a",
+        "\0\4\0\0\1ab", "\0\8\0\0\1a\0\0\1b", "\0\4\0\0\2a" },
+      { 16, "alpn", {}, "", "\0\0", hello.protocols("", "h2"), hello.protocols("h2", ""), hello.protocols("h2") .. "x",
+        hello.protocols("h2"):sub(1, -2), "\0\3\3h2", "\0\4\2h2\1" },
+      { 10, "groups", {}, "", "\0", "\0\0", "\0\2\0", "\0\3\0\23\0", "\0\2\0\23\0", "\0\4\0\23" },
+      { 13, "signature_algorithms", {}, "\0\1\4", "\0\3\4\3\4" },
+      { 43, "versions", {}, "", "\0", "\1\3", "\3\3\4\3", "\2\3\4\3" },
+    } do
+      local type, field, expected = table.unpack(one, 1, 3)
+      for i = 4, #one do
+        local got = assert(tls.parse_client_hello(hello.build { extensions = { { type = type, content = one[i] } } }))
+        assert.same({ expected, one[i] }, { got[field], got.extensions[type] })
+      end
+    end
+    local odd = hello.build { ciphers = { 0x1301 } }:gsub("\0\2\x13\1\1\0$", "\0\3\x13\1\x13\1\0")
+    odd = (">I4"):pack(1 << 24 | #odd - 4) .. odd:sub(5)
+    assert.same({}, assert(tls.parse_client_hello(odd)).ciphers)
+  end)
+
   it("takes records, however the message is divided", function()
     local whole = tls.parse_client_hello(CHROME)
     for _, width in ipairs { 1, 2, 3, 4, 5, 100, #CHROME - 1, #CHROME } do

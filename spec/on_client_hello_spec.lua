@@ -345,6 +345,84 @@ for _, version in ipairs { "1.2", "1.3" } do
   end)
 end
 
+describe("on_client_hello goes with", function()
+  it("hooks that wait in a job", function()
+    local order = {}
+    local function note(name, answer)
+      return function(_, it)
+        ponder()
+        order[#order + 1] = name .. " " .. tostring(it.server_name or it)
+        return answer
+      end
+    end
+    local a = good(helper.client_context(), helper.server_context {
+      on_client_hello = function(conn, it) return note("hello", true)(conn, it) end,
+      on_server_name = function(conn, name) return note("name", true)(conn, { server_name = name }) end,
+      on_alpn = function(conn, list) return note("alpn", "b")(conn, { server_name = table.concat(list, ",") }) end,
+    }, { alpn = { "a", "b" } })
+    assert.equal("b", a:alpn())
+    assert.same({ "hello localhost", "name localhost", "alpn a,b" }, order)
+  end)
+
+  it("a resumption and early data", function()
+    local given = {}
+    local server = helper.server_context { max_early_data = 1000, on_client_hello = function(_, it)
+      ponder()
+      given[#given + 1] = it
+      return true
+    end }
+    local first, second = {}, {}
+    for _, got in ipairs { first, second } do
+      local a, b = helper.pair(nil, { session = first.session, early_data = first.session and "early" or nil }, nil,
+        { client = helper.client_context(), server = server })
+      helper.together {
+        function()
+          assert(a:connect())
+          assert(a:read(1))
+        end,
+        function()
+          got.early = assert(b:read_early(100) or "none")
+          assert(b:accept())
+          assert(b:write("x"))
+        end,
+      }
+      got.session, got.resumed = a:session(), a:resumed()
+      a:close()
+      b:close()
+    end
+    assert.same({ "none", false, "early", true }, { first.early, first.resumed, second.early, second.resumed })
+    assert.equal(2, #given)
+    assert.is_nil(given[1].extensions[42])
+    assert.truthy(given[2].extensions[42] and given[2].extensions[41]) -- early_data, pre_shared_key
+    assert.not_equal(given[1].random, given[2].random)
+  end)
+
+  it("a renegotiation, about which it is asked anew", function()
+    local given = {}
+    local only = { min_version = "1.2", max_version = "1.2", renegotiation = "allow" }
+    local server = helper.server_context { max_version = "1.2", renegotiation = "allow-client",
+      on_client_hello = function(_, it)
+        ponder()
+        given[#given + 1] = it
+        return true
+      end }
+    local a, b = helper.handshaken(nil, nil, nil, { client = helper.client_context(only), server = server })
+    helper.together {
+      function()
+        assert(a:renegotiate())
+        assert(a:write("x"))
+      end,
+      function() assert.equal("x", b:read(1)) end,
+    }
+    a:close()
+    b:close()
+    assert.equal(2, #given)
+    assert.not_equal(given[1].random, given[2].random)
+    assert.equal("\0", given[1].extensions[0xff01] or "\0")
+    assert.equal(13, #given[2].extensions[0xff01]) -- RFC 5746: the verify_data of the first
+  end)
+end)
+
 describe("on_client_hello and a HelloRetryRequest", function()
   local client = helper.client_context { groups = "X25519:P-384" }
 
