@@ -1,7 +1,7 @@
--- Private keys that live elsewhere: src/remote_key.c, src/signing.c.
+-- Private keys that live elsewhere: src/remote_key.c, src/signing.c. What signs here is openssl-pkeyutl(1).
 
 local helper = require "spec.helper"
-
+local tls = require "cotls"
 
 -- What each hook does before it answers: it yields twice, and all garbage goes.
 local function ponder()
@@ -11,30 +11,24 @@ local function ponder()
   end
 end
 
-local function write(path, data)
-  local handle = assert(io.open(path, "wb"))
-  assert(handle:write(data))
-  handle:close()
+local function run_openssl(...)
+  return helper.openssl { ... }
 end
 
 local PADDING = {
-  rsa_pss = " -pkeyopt rsa_padding_mode:pss -pkeyopt rsa_pss_saltlen:digest",
-  rsa_pkcs1 = " -pkeyopt rsa_padding_mode:pkcs1",
-  ecdsa = "", ed25519 = "",
+  rsa_pss = { "-pkeyopt", "rsa_padding_mode:pss", "-pkeyopt", "rsa_pss_saltlen:digest" },
+  rsa_pkcs1 = { "-pkeyopt", "rsa_padding_mode:pkcs1" },
+  ecdsa = {}, ed25519 = {},
 }
 
--- Signs as somebody else would: with openssl-pkeyutl(1).
+-- Signs what the request tells, as the key's owner would.
 local function sign(key, request)
-  local base = os.tmpname()
-  write(base .. ".key", key)
-  write(base .. ".in", request.hashed or request.message)
-  local digest = request.digest and " -pkeyopt digest:" .. request.digest:lower() or " -rawin"
-  local pipe = assert(io.popen(("openssl pkeyutl -sign -inkey %s.key -in %s.in%s%s"):format(base, base, digest,
-    PADDING[request.scheme])))
-  local signature = pipe:read("a")
-  assert(pipe:close())
-  for _, ending in ipairs { "", ".key", ".in" } do os.remove(base .. ending) end
-  return signature
+  local argv = { "pkeyutl", "-sign", "-inkey", helper.temp_file(key),
+    "-in", helper.temp_file(request.hashed or request.message) }
+  local options = request.digest and { "-pkeyopt", "digest:" .. request.digest:lower() } or { "-rawin" }
+  table.move(options, 1, #options, #argv + 1, argv)
+  table.move(PADDING[request.scheme], 1, #PADDING[request.scheme], #argv + 1, argv)
+  return helper.openssl(argv)
 end
 
 -- A client and a server meet, and a byte goes by.
@@ -54,7 +48,7 @@ local function visit(client, server, options)
       return ok, err
     end,
   }
-  local result = { ok = got[1][1], err = got[1][2], server_err = got[2][2], cipher = b:cipher(),
+  local result = { ok = got[1][1], err = got[1][2], server_err = got[2][2], info = b:info(), shown = a:peer_certificate(),
     peer = b:peer_certificate() }
   a:close()
   b:close()
@@ -68,31 +62,402 @@ local function good(...)
 end
 
 local KEYS = {
-  { name = "P-256", key_type = "ec", scheme = "ecdsa", digests = { ["1.2"] = "SHA256", ["1.3"] = "SHA256" } },
-  { name = "RSA", key_type = "rsa", scheme = "rsa_pss", digests = { ["1.2"] = "SHA256", ["1.3"] = "SHA256" } },
-  { name = "Ed25519", key_type = "ed25519", scheme = "ed25519", digests = {} },
+  { name = "P-256", wish = { key_type = "ec" }, scheme = "ecdsa", digest = "SHA256" },
+  { name = "P-384", curve = "P-384", scheme = "ecdsa", digest = "SHA384" },
+  { name = "RSA with PSS", wish = { key_type = "rsa" }, scheme = "rsa_pss", digest = "SHA256" },
+  { name = "RSA with PKCS #1", wish = { key_type = "rsa" }, scheme = "rsa_pkcs1", digest = "SHA512", only = "1.2",
+    algorithm = "RSA+SHA512" },
+  { name = "Ed25519", wish = { key_type = "ed25519" }, scheme = "ed25519" },
 }
-for _, one in ipairs(KEYS) do one.leaf = helper.leaf { key_type = one.key_type } end
+
+-- A leaf that tls.make_certificate makes none of.
+local function leaf_on_curve(curve)
+  local key = run_openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:" .. curve)
+  local certificate = run_openssl("req", "-new", "-x509", "-key", helper.temp_file(key), "-subj", "/CN=localhost",
+    "-addext", "subjectAltName=DNS:localhost", "-days", "30", "-CA", helper.temp_file(helper.ca.certificate),
+    "-CAkey", helper.temp_file(helper.ca.key))
+  return { certificate = certificate, key = key }
+end
+
+for _, one in ipairs(KEYS) do one.leaf = one.curve and leaf_on_curve(one.curve) or helper.leaf(one.wish) end
+
+local EC, RSA = KEYS[1].leaf, KEYS[3].leaf
 
 for _, version in ipairs { "1.2", "1.3" } do
   for _, one in ipairs(KEYS) do
-    describe(("a key of %s elsewhere, on TLS %s"):format(one.name, version), function()
-      local only = { min_version = version, max_version = version }
-      it("signs for a server", function()
-        local requests = {}
-        good(helper.client_context(only), helper.server_context {
-          certificate = one.leaf.certificate,
-          sign = function(conn, request)
-            requests[#requests + 1] = request
-            assert(conn:is_server())
-            ponder()
-            return sign(one.leaf.key, request)
-          end,
-        })
-        assert.equal(1, #requests)
-        assert.equal(one.scheme, requests[1].scheme)
-        assert.equal(one.digests[version], requests[1].digest)
+    if (one.only or version) == version then
+      describe(("a key of %s elsewhere, on TLS %s"):format(one.name, version), function()
+        local requests
+
+        -- Options of a side whose key is elsewhere.
+        local function remote(more)
+          requests = {}
+          local options = { min_version = version, max_version = version, certificate = one.leaf.certificate,
+            sign = function(conn, request)
+              assert(not conn:handshake_done())
+              requests[#requests + 1] = request
+              ponder()
+              return sign(one.leaf.key, request)
+            end }
+          for name, value in pairs(more or {}) do options[name] = value end
+          return options
+        end
+
+        local function check(mine)
+          assert.equal(1, #requests)
+          local request = requests[1]
+          assert.equal(one.scheme, request.scheme)
+          -- with TLS 1.2 the hash is not bound to the curve
+          assert.equal(version == "1.2" and one.curve and "SHA256" or one.digest, request.digest)
+          if version == "1.3" then
+            assert.equal((" "):rep(64) .. "TLS 1.3, " .. mine .. " CertificateVerify\0", request.message:sub(1, 98))
+          end
+          if request.digest then
+            local hashed = run_openssl("dgst", "-binary", "-" .. request.digest:lower(),
+              helper.temp_file(request.message))
+            assert.equal(hashed, request.hashed)
+          else
+            assert.is_nil(request.hashed)
+          end
+        end
+
+        it("signs for a server", function()
+          local client = helper.client_context { signature_algorithms = one.algorithm }
+          local got = good(client, helper.server_context(remote()))
+          assert.equal("TLSv" .. version, got.info.version)
+          check "server"
+        end)
+
+        it("signs for a client", function()
+          local server = helper.server_context { verify_client = "require", ca = helper.ca.certificate,
+            client_signature_algorithms = one.algorithm }
+          local got = good(helper.client_context(remote { ca = helper.ca.certificate }), server)
+          assert.equal(tls.x509(one.leaf.certificate), got.peer)
+          check "client"
+        end)
       end)
+    end
+  end
+
+  describe("sign refuses, on TLS " .. version .. ":", function()
+    local function server_that(answer, leaf)
+      return helper.server_context { min_version = version, max_version = version,
+        certificate = (leaf or EC).certificate, sign = answer }
+    end
+
+    -- What the server's caller is told.
+    local function refused(answer, leaf)
+      local got = visit(helper.client_context(), server_that(answer, leaf))
+      assert.is_nil(got.ok)
+      assert.equal("hook", got.server_err.code, tostring(got.server_err))
+      assert.same({ "internal_error", true }, { got.server_err.alert.name, got.server_err.alert.sent })
+      assert.same({ "alert", "internal_error" }, { got.err.code, got.err.alert.name })
+      return got.server_err
+    end
+
+    it("an error", function()
+      local err = refused(function() ponder() error { "mine" } end)
+      assert.same({ "mine" }, err.cause.error)
+      assert.matches("remote_key_spec.lua", err.cause.traceback)
+      assert.matches("^sign failed: it is gone", refused(function() ponder() error("it is gone", 0) end).reason)
+    end)
+
+    it("nil, false, and another type", function()
+      assert.equal("sign refuses", refused(function() ponder() end).reason)
+      assert.equal("sign refuses", refused(function() return false end).reason)
+      assert.equal("sign gave a boolean, where a signature is expected", refused(function() return true end).reason)
+      assert.equal("sign gave a number, where a signature is expected", refused(function() return 1 end).reason)
+    end)
+
+    it("bytes that are no signature", function()
+      local why = "sign gave no signature by the certificate's key"
+      assert.equal(why, refused(function() return "x" end).reason)
+      assert.equal(why, refused(function() return ("x"):rep(5000) end).reason)
+      assert.equal(why, refused(function(_, request) return sign(EC.key, request) .. "x" end).reason)
+      assert.equal(why, refused(function() return "x" end, RSA).reason)
+      assert.equal(why, refused(function() return ("x"):rep(257) end, RSA).reason)
+      assert.equal(why, refused(function() return ("x"):rep(63) end, KEYS[5].leaf).reason)
+    end)
+
+    it("an RSA signature that is wrong, before the peer sees it", function()
+      local why = "sign gave no signature by the certificate's key"
+      local other = helper.leaf { key_type = "rsa" }
+      assert.equal(why, refused(function(_, request) return sign(other.key, request) end, RSA).reason)
+      assert.equal(why, refused(function(_, request)
+        local good_one = sign(RSA.key, request)
+        return good_one:sub(1, 100) .. string.char(good_one:byte(101) ~ 1) .. good_one:sub(102)
+      end, RSA).reason)
+      assert.equal(why, refused(function(_, request)
+        request.scheme = request.scheme == "rsa_pss" and "rsa_pkcs1" or "rsa_pss"
+        return sign(RSA.key, request)
+      end, RSA).reason)
+    end)
+
+    it("what its client makes of another key's signature", function()
+      local other = helper.leaf()
+      local got = visit(helper.client_context(), server_that(function(_, request) return sign(other.key, request) end))
+      assert.is_nil(got.ok)
+      assert.equal("tls", got.err.code)
+      assert.same({ "alert", "decrypt_error" }, { got.server_err.code, got.server_err.alert.name })
+    end)
+
+    it("an answer after the handshake's time", function()
+      local server = helper.server_context { min_version = version, max_version = version,
+        certificate = EC.certificate, handshake_timeout = 0.05,
+        sign = function(_, request)
+          local late = tls.now() + 0.1
+          while tls.now() < late do coroutine.yield() end
+          return sign(EC.key, request)
+        end }
+      local got = visit(helper.client_context(), server)
+      assert.is_nil(got.ok)
+      assert.equal("timeout", got.server_err.code)
+    end)
+  end)
+end
+
+describe("sign", function()
+  it("is told which connection it is for, and handshakes may wait in it side by side", function()
+    local leaves, order = { a = helper.leaf { names = { "a.example" } }, b = helper.leaf { names = { "b.example" } } }, {}
+    local function server(name)
+      return helper.server_context { certificate = leaves[name].certificate, sign = function(conn, request)
+        order[#order + 1] = name .. " begins"
+        for _ = 1, name == "a" and 400 or 200 do coroutine.yield() end
+        order[#order + 1] = name .. " ends"
+        assert.equal(name .. ".example", conn:server_name())
+        return sign(leaves[name].key, request)
+      end }
+    end
+    local client, tasks = helper.client_context(), {}
+    for _, name in ipairs { "a", "b" } do
+      local mine, theirs = helper.pair(nil, { server_name = name .. ".example" }, nil,
+        { client = client, server = server(name) })
+      tasks[#tasks + 1] = function() assert(mine:connect()) end
+      tasks[#tasks + 1] = function() assert(theirs:accept()) end
+    end
+    helper.together(tasks)
+    assert.same({ "a begins", "b begins", "b ends", "a ends" }, order)
+  end)
+
+  it("may make handshakes itself, with keys elsewhere too", function()
+    local depth = 0
+    local server
+    server = helper.server_context { certificate = EC.certificate, sign = function(_, request)
+      depth = depth + 1
+      if depth < 3 then
+        ponder()
+        local client, inner = helper.pair(nil, nil, nil, { client = helper.client_context(), server = server })
+        local other = coroutine.create(function() assert(client:connect()) end)
+        local mine = coroutine.create(function() assert(inner:accept()) end)
+        while coroutine.status(other) ~= "dead" or coroutine.status(mine) ~= "dead" do
+          for _, co in ipairs { other, mine } do
+            if coroutine.status(co) ~= "dead" then assert(coroutine.resume(co)) end
+          end
+          coroutine.yield()
+        end
+      end
+      return sign(EC.key, request)
+    end }
+    good(helper.client_context(), server)
+    assert.equal(3, depth)
+  end)
+
+  it("is left alone where the connection closes, or is collected, while it thinks", function()
+    local server = helper.server_context { certificate = RSA.certificate, sign = function() coroutine.yield "asked" end }
+    for _, way in ipairs { "close", "collect", "close the coroutine" } do
+      local client, conn = helper.pair(nil, nil, nil, { client = helper.client_context(), server = server })
+      local visitor = coroutine.create(function() return client:connect() end)
+      local serving = coroutine.create(function() return conn:accept() end)
+      local asked
+      for _ = 1, 100 do
+        assert(coroutine.resume(visitor))
+        local _, want = coroutine.resume(serving)
+        asked = asked or want == "asked"
+        if asked then break end
+      end
+      assert.is_true(asked)
+      if way == "close" then
+        conn:close()
+        local ok, results, err = coroutine.resume(serving)
+        assert.same({ true, nil, "closed" }, { ok, results, err.code })
+      elseif way == "close the coroutine" then
+        assert(coroutine.close(serving))
+        conn:close()
+      end
+      conn, serving = nil, nil -- luacheck: ignore
+      collectgarbage()
+      collectgarbage()
+      local _, ok, err = coroutine.resume(visitor)
+      assert.is_nil(ok)
+      assert.equal("truncated", err.code)
+    end
+  end)
+end)
+
+describe("a credential whose key is elsewhere", function()
+  local function signer(leaf, count)
+    return function(_, request)
+      if count then count.n = count.n + 1 end
+      ponder()
+      return sign(leaf.key, request)
+    end
+  end
+
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("stands beside one with its key, on TLS " .. version, function()
+      local count = { n = 0 }
+      local options = { role = "server", min_version = version, max_version = version, credentials = {
+        { certificate = RSA.certificate, key = RSA.key },
+        { certificate = EC.certificate, sign = true },
+      }, sign = signer(EC, count) }
+      local server = assert(tls.context(options))
+      local got = good(helper.client_context { signature_algorithms = "ECDSA+SHA256:RSA-PSS+SHA256" }, server)
+      assert.same({ 1, "ec" }, { count.n, got.shown:key().type })
+      got = good(helper.client_context { signature_algorithms = "RSA-PSS+SHA256" }, server)
+      assert.equal("rsa", got.shown:key().type)
+      assert.equal(1, count.n)
+    end)
+
+    it("is a client's, too, on TLS " .. version, function()
+      local count = { n = 0 }
+      local client = assert(tls.context { ca = helper.ca.certificate, min_version = version, max_version = version,
+        credentials = { { certificate = EC.certificate, key = EC.key }, { certificate = RSA.certificate, sign = true } },
+        sign = signer(RSA, count) })
+      local server = helper.server_context { verify_client = "require", ca = helper.ca.certificate,
+        client_signature_algorithms = "RSA-PSS+SHA256" }
+      assert.equal("rsa", good(client, server).peer:key().type)
+      assert.equal(1, count.n)
+    end)
+
+    it("is that of a context which the server name chooses, on TLS " .. version, function()
+      local count = { n = 0 }
+      local only = { min_version = version, max_version = version }
+      local named = helper.server_context { certificate = RSA.certificate, sign = signer(RSA, count) }
+      local server = helper.server_context { names = { ["localhost"] = named } }
+      assert.equal("rsa", good(helper.client_context(only), server).shown:key().type)
+      assert.equal(1, count.n)
+      good(helper.client_context(only), server, { server_name = "127.0.0.1" })
+      assert.equal(1, count.n)
+      -- and the other way round
+      server = helper.server_context { certificate = EC.certificate, sign = signer(EC, count),
+        names = { ["localhost"] = helper.server_context { certificate = RSA.certificate, key = RSA.key } } }
+      assert.equal("rsa", good(helper.client_context(only), server).shown:key().type)
+      assert.equal(1, count.n)
+    end)
+
+    it("is given by hooks, on TLS " .. version, function()
+      local count = { n = 0 }
+      local only = { min_version = version, max_version = version }
+      local other = helper.server_context { certificate = RSA.certificate, sign = signer(RSA, count) }
+      for _, hook in ipairs { "on_client_hello", "on_certificate" } do
+        count.n = 0
+        good(helper.client_context(only), helper.server_context { [hook] = function(conn)
+          ponder()
+          return conn:set_context(other) and true
+        end })
+        assert.equal(1, count.n, hook)
+        for key_type, leaf in pairs { ec = EC, rsa = RSA } do
+          count.n = 0
+          local before = hook ~= "on_certificate" and helper.leaf { key_type = key_type }.certificate or nil
+          local got = good(helper.client_context(only), assert(tls.context { role = "server", certificate = before,
+            sign = signer(leaf, count), [hook] = function(conn)
+              ponder()
+              return assert(conn:use_certificate { certificate = leaf.certificate, sign = true }) and true
+            end }))
+          assert.equal(tls.x509(leaf.certificate), got.shown)
+          assert.equal(1, count.n, hook)
+        end
+      end
     end)
   end
-end
+
+  it("is refused by a hook of a context that has no function sign", function()
+    local why
+    good(helper.client_context(), helper.server_context { on_certificate = function(conn)
+      why = table.pack(conn:use_certificate { certificate = EC.certificate, sign = true })
+      return true
+    end })
+    helper.assert_refused("sign", { "the context in force has no function sign" }, table.unpack(why))
+  end)
+
+  it("excludes what else wants the key", function()
+    local function needs(refused, texts, options)
+      options.role = options.role or "server"
+      options.certificate = not options.credentials and EC.certificate or nil
+      helper.assert_refused(refused, texts, tls.context(options))
+    end
+    local function nobody() end
+    needs("key", { "not together with sign" }, { sign = nobody, key = EC.key })
+    needs("password", { "not together with sign" }, { sign = nobody, password = "x" })
+    needs("key_uri", { "not together with sign" }, { sign = nobody, key_uri = "file:/nowhere" })
+    needs("certificate", { "not together with pkcs12" }, { sign = nobody, pkcs12 = "\48\0" })
+    needs("credentials[1].pkcs12", { "not together with sign" },
+      { credentials = { { pkcs12 = "\48\0", sign = true } }, sign = nobody })
+    needs("credentials[1].sign", { "the context has no function sign" },
+      { credentials = { { certificate = EC.certificate, sign = true } } })
+    needs("credentials[1].key", { "not together with sign" },
+      { credentials = { { certificate = EC.certificate, key = EC.key, sign = true } }, sign = nobody })
+    needs("sign", { "no entry of credentials says sign = true" },
+      { credentials = { { certificate = EC.certificate, key = EC.key } }, sign = nobody })
+    helper.assert_refused("sign", { "there is no certificate" }, tls.context { sign = nobody })
+    assert.has_error(function() tls.context { sign = true } end)
+    assert.has_error(function() tls.context { credentials = { { sign = nobody } } } end)
+  end)
+
+  it("may have a key that is good for signatures of TLS only", function()
+    local key = run_openssl("genpkey", "-algorithm", "ED448")
+    local certificate = run_openssl("req", "-new", "-x509", "-key", helper.temp_file(key), "-subj", "/CN=x")
+    helper.assert_refused("sign", { "no signatures from elsewhere", "type ED448" },
+      tls.context { role = "server", certificate = certificate, sign = function() end })
+  end)
+
+  it("takes a certificate's file with a key in it, and leaves that alone", function()
+    local asked
+    good(helper.client_context(), helper.server_context { certificate = EC.certificate .. EC.key,
+      sign = function(_, request) asked = true return sign(EC.key, request) end })
+    assert.is_true(asked)
+  end)
+end)
+
+describe("RSA key exchange", function()
+  local client = helper.client_context { ciphers = "AES128-GCM-SHA256", max_version = "1.2" }
+
+  local function exchanges(context)
+    local found = {}
+    for _, cipher in ipairs(context:ciphers()) do found[cipher.kx or cipher.key_exchange or "?"] = true end
+    return found
+  end
+
+  it("is what a server with such a key doesn't offer", function()
+    local plain = helper.server_context { certificate = RSA.certificate, key = RSA.key }
+    local remote = helper.server_context { certificate = RSA.certificate, sign = function() error "asked" end }
+    good(client, plain)
+    local got = visit(client, remote)
+    assert.same({ "tls", "handshake_failure" }, { got.server_err.code, got.server_err.alert.name })
+    assert.is_true(#remote:ciphers() > 5 and #remote:ciphers() < #plain:ciphers())
+    assert.same(exchanges(helper.server_context { ciphers = "DEFAULT:!kRSA:!kRSAPSK" }), exchanges(remote))
+    -- nor one that comes to it by a hook
+    got = visit(client, assert(tls.context { role = "server", sign = function() error "asked" end,
+      on_certificate = function(conn)
+        return assert(conn:use_certificate { certificate = RSA.certificate, sign = true }) and true
+      end }))
+    assert.equal("handshake_failure", got.server_err.alert.name)
+    got = visit(client, helper.server_context { certificate = RSA.certificate, key = RSA.key,
+      names = { localhost = remote } })
+    assert.equal("handshake_failure", got.server_err.alert.name)
+  end)
+
+  it("is refused where nothing is left", function()
+    helper.assert_refused("sign", { "every cipher suite wants the key to decrypt" }, tls.context { role = "server",
+      certificate = RSA.certificate, sign = function() end, ciphers = "AES128-GCM-SHA256:AES256-GCM-SHA384" })
+    assert(tls.context { role = "server", certificate = EC.certificate, sign = function() end,
+      ciphers = "AES128-GCM-SHA256" })
+  end)
+
+  it("is none of a client's business", function()
+    local mine = helper.client_context { certificate = RSA.certificate, ciphers = "AES128-GCM-SHA256",
+      max_version = "1.2", sign = function(_, request) ponder() return sign(RSA.key, request) end }
+    good(mine, helper.server_context { certificate = RSA.certificate, key = RSA.key, verify_client = "require",
+      ca = helper.ca.certificate })
+  end)
+end)

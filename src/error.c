@@ -217,11 +217,13 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
         cotls_push_verify(L, c);
         lua_setfield(L, -2, "verify");
     }
-    if (strcmp(code, "hook") == 0 && lua_getiuservalue(L, 1, UV_CAUSE) == LUA_TTABLE) {
-        lua_getfield(L, -1, "reason");
-        lua_setfield(L, -3, "reason");
-        lua_getfield(L, -1, "cause");
-        lua_setfield(L, -3, "cause");
+    if (strcmp(code, "hook") == 0) {
+        if (lua_getiuservalue(L, 1, UV_CAUSE) == LUA_TTABLE) {
+            lua_getfield(L, -1, "reason");
+            lua_setfield(L, -3, "reason");
+            lua_getfield(L, -1, "cause");
+            lua_setfield(L, -3, "cause");
+        }
         lua_pop(L, 1);
     }
     if (c->alert >= 0) {
