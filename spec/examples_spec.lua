@@ -646,3 +646,12 @@ describe("README.md", function()
     end
   end)
 end)
+
+describe("examples/remote_signer.lua", function()
+  it("has its handshake signed by another process, whose socket goes", function()
+    local folder = helper.temp_dir()
+    local out = output_of(example("remote_signer.lua"), { env = { TMPDIR = folder, LUA = helper.lua } })
+    assert.equal("TLSv1.3, signed elsewhere by ecdsa_secp256r1_sha256\n", out)
+    assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(folder)))
+  end)
+end)

@@ -48,8 +48,8 @@ local function visit(client, server, options)
       return ok, err
     end,
   }
-  local result = { ok = got[1][1], err = got[1][2], server_err = got[2][2], info = b:info(), shown = a:peer_certificate(),
-    peer = b:peer_certificate() }
+  local result = { ok = got[1][1], err = got[1][2], server_err = got[2][2], info = b:info(),
+    shown = a:peer_certificate(), peer = b:peer_certificate() }
   a:close()
   b:close()
   return result
@@ -218,7 +218,8 @@ end
 
 describe("sign", function()
   it("is told which connection it is for, and handshakes may wait in it side by side", function()
-    local leaves, order = { a = helper.leaf { names = { "a.example" } }, b = helper.leaf { names = { "b.example" } } }, {}
+    local leaves = { a = helper.leaf { names = { "a.example" } }, b = helper.leaf { names = { "b.example" } } }
+    local order = {}
     local function server(name)
       return helper.server_context { certificate = leaves[name].certificate, sign = function(conn, request)
         order[#order + 1] = name .. " begins"
@@ -263,7 +264,8 @@ describe("sign", function()
   end)
 
   it("is left alone where the connection closes, or is collected, while it thinks", function()
-    local server = helper.server_context { certificate = RSA.certificate, sign = function() coroutine.yield "asked" end }
+    local server = helper.server_context { certificate = RSA.certificate,
+      sign = function() coroutine.yield "asked" end }
     for _, way in ipairs { "close", "collect", "close the coroutine" } do
       local client, conn = helper.pair(nil, nil, nil, { client = helper.client_context(), server = server })
       local visitor = coroutine.create(function() return client:connect() end)
@@ -321,8 +323,10 @@ describe("a credential whose key is elsewhere", function()
     it("is a client's, too, on TLS " .. version, function()
       local count = { n = 0 }
       local client = assert(tls.context { ca = helper.ca.certificate, min_version = version, max_version = version,
-        credentials = { { certificate = EC.certificate, key = EC.key }, { certificate = RSA.certificate, sign = true } },
-        sign = signer(RSA, count) })
+        sign = signer(RSA, count), credentials = {
+          { certificate = EC.certificate, key = EC.key },
+          { certificate = RSA.certificate, sign = true },
+        } })
       local server = helper.server_context { verify_client = "require", ca = helper.ca.certificate,
         client_signature_algorithms = "RSA-PSS+SHA256" }
       assert.equal("rsa", good(client, server).peer:key().type)
@@ -404,7 +408,7 @@ describe("a credential whose key is elsewhere", function()
     assert.has_error(function() tls.context { credentials = { { sign = nobody } } } end)
   end)
 
-  it("may have a key that is good for signatures of TLS only", function()
+  it("has a key of a type that TLS signs with here", function()
     local key = run_openssl("genpkey", "-algorithm", "ED448")
     local certificate = run_openssl("req", "-new", "-x509", "-key", helper.temp_file(key), "-subj", "/CN=x")
     helper.assert_refused("sign", { "no signatures from elsewhere", "type ED448" },
