@@ -29,6 +29,8 @@ struct server {
 static const struct server servers[] = {
     {{"yardstick", NO_LIMIT, false}, {"%o/yardstick"}},
     {{"cotls", NO_LIMIT, false}, {"%l", "%d/server_cotls.lua"}},
+    {{"cotls-hooks", NO_LIMIT, true}, {"%l", "%d/server_cotls.lua", "hooks"}},
+    {{"cotls-remote-key", NO_LIMIT, true}, {"%l", "%d/server_cotls.lua", "remote"}},
     {{"luaossl-cqueues", NO_LIMIT, false}, {"%l", "%d/server_luaossl.lua"}},
     {{"luasec-select", SELECT_LIMIT, false}, {"%l", "%d/server_luasec.lua", "select"}},
     {{"luasec-luv", NO_LIMIT, false}, {"%l", "%d/server_luasec.lua", "luv"}},

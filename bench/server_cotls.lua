@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The benchmark's server on cotls over its luv loop. README.md tells the wire protocol.
--- Called as: server_cotls.lua certificate key
+-- Called as: server_cotls.lua [hooks|remote] certificate key
+-- hooks: Lua functions that OpenSSL waits for, and that answer at once. remote: the key is luaossl's, behind `sign`.
 
 local have, tls = pcall(require, "cotls")
 local have_luv, luv = pcall(require, "cotls.luv")
@@ -10,7 +11,8 @@ if not (have and have_luv) then
   os.exit(77)
 end
 
-local certificate, key = ...
+local mode, certificate, key = ...
+if not key then mode, certificate, key = nil, mode, certificate end
 local block = ("b"):rep(16384)
 
 local function collect(conn)
@@ -49,7 +51,25 @@ local function serve(conn)
   conn:close()
 end
 
-local context = assert(tls.context { role = "server", certificate = certificate, key = key })
+local options = { role = "server", certificate = certificate, key = key }
+
+if mode == "hooks" then
+  for _, name in ipairs { "on_client_hello", "on_server_name", "on_certificate" } do
+    options[name] = function() return true end
+  end
+elseif mode == "remote" then
+  local found, pkey = pcall(require, "openssl.pkey")
+  if not found then os.exit(77) end
+  local digest = require "openssl.digest"
+  local handle <close> = assert(io.open(key))
+  local signer = pkey.new(handle:read("a"))
+  options.key = nil
+  options.sign = function(_, request)
+    return signer:sign(digest.new(request.digest:lower()):update(request.message))
+  end
+end
+
+local context = assert(tls.context(options))
 
 assert(luv.run(function()
   local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
