@@ -459,6 +459,39 @@ describe("on_client_hello and a HelloRetryRequest", function()
 end)
 
 describe("on_client_hello under the loop", function()
+  it("that waits where nothing can wait refuses", function()
+    local server = helper.server_context { on_client_hello = function() coroutine.yield() return true end }
+    local alert, err = hellos.meet(server, hellos.of(helper.client_context(), { server_name = "localhost" }))
+    assert.same({ 40, "hook" }, { alert, err.code })
+    assert.matches("yield", err.cause.error)
+  end)
+
+  it("that waits beyond the handshake's deadline has not accepted", function()
+    local err, client_err, done
+    helper.in_loop(function()
+      local server = helper.server_context { handshake_timeout = 0.05 * helper.slow, on_client_hello = function()
+        luv.sleep(0.2 * helper.slow)
+        return true
+      end }
+      local listener = assert(tls.listen("127.0.0.1", 0, { context = server }))
+      luv.spawn(function()
+        local conn = listener()
+        listener:close()
+        done, err = conn:accept()
+        conn:close()
+      end)
+      local conn
+      conn, client_err = tls.connect("127.0.0.1", listener:port(), { context = helper.client_context(),
+        server_name = "localhost" })
+      if not conn then return end -- on TLS 1.3 the client is done before the server
+      conn, client_err = conn:read(1)
+      assert.is_nil(conn)
+    end)
+    assert.is_nil(done)
+    assert.equal("timeout", err.code)
+    assert.truthy(client_err)
+  end)
+
   it("waits as long as it likes: many at once, each by its own clock", function()
     helper.in_loop(function()
       local server = helper.server_context { on_client_hello = function(_, it)
