@@ -1,3 +1,4 @@
+local tls = require "cotls"
 local helper = require "spec.helper"
 
 -- What each hook does before it answers: it yields twice, and all garbage goes.
@@ -164,3 +165,66 @@ for _, version in ipairs { "1.2", "1.3" } do
     end)
   end)
 end
+
+describe("a function that is told", function()
+  it("tells an event once, to the operation that found it, while others go on", function()
+    local told, yields = {}, 0
+    local client = helper.client_context { min_version = "1.3", on_trace = function(_, event)
+      if event.name == "key_update" then
+        told[#told + 1] = event.seconds
+        for _ = 1, 5 do
+          yields = yields + 1
+          coroutine.yield()
+        end
+      end
+    end }
+    local a, b = helper.handshaken(nil, nil, nil, { client = client, server = helper.server_context() })
+    local written = 0
+    helper.together {
+      function() assert.equal("y", assert(a:read(1))) end,
+      function()
+        for _ = 1, 10 do
+          assert(a:write("x"))
+          written = written + 1
+          coroutine.yield()
+        end
+      end,
+      function()
+        for _ = 1, 5 do assert(b:key_update()) end
+        assert(b:write("y"))
+        assert.equal(("x"):rep(10), assert(b:read(10)))
+      end,
+    }
+    assert.equal(5, #told)
+    for i = 2, #told do assert.is_true(told[i - 1] <= told[i]) end
+    assert.equal(10, written)
+    assert.equal(25, yields)
+    a:close()
+    b:close()
+  end)
+end)
+
+describe("a hook that takes longer than handshake_timeout", function()
+  it("has accepted nothing", function()
+    local own = helper.leaf { subject = "CN=me" }
+    local client = helper.client_context { certificate = own.certificate, key = own.key }
+    for _, version in ipairs { "1.2", "1.3" } do
+      local server = helper.server_context { handshake_timeout = 0.05, verify_client = "require",
+        max_version = version, ca = helper.ca.certificate,
+        on_verify = function()
+          local till = tls.now() + 0.1
+          while tls.now() < till do coroutine.yield() end
+          return true
+        end }
+      local a, b = helper.pair(nil, nil, nil, { client = client, server = server })
+      helper.together {
+        function()
+          if a:connect() then a:read(1) end
+        end,
+        function() assert.equal("timeout", helper.code_of(b:accept())) end,
+      }
+      assert.is_nil(b:fileno())
+      a:close()
+    end
+  end)
+end)

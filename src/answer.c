@@ -255,13 +255,14 @@ static int push_event(lua_State *L, struct cotls_conn *c, const struct cotls_eve
 /* ---- what the driver calls ---- */
 
 /* Pushes handler, function and arguments of what is due; the number of arguments, or -1: nothing is due. */
-int cotls_hook_push(lua_State *L, struct cotls_conn *c)
+int cotls_hook_push(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     struct cotls_asks *a = c->asks;
     cotls_removed_tell(c);
     a->telling = a->first != NULL;
     if (!a->telling && !cotls_is_asked(c))
         return -1;
+    a->at = s;
     luaL_checkstack(L, 16, "hooks");
     enum cotls_hook hook = a->telling ? a->first->hook : a->pending->hook;
     lua_pushcfunction(L, explain);
@@ -312,6 +313,7 @@ void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed)
     struct cotls_asks *a = c->asks;
     struct cotls_answer *w = a->telling ? NULL : a->pending;
     int first = base + 2;
+    a->at = NULL;
     if (c->ssl == NULL) { /* closed by the function itself, or meanwhile */
         lua_settop(L, base);
         return;

@@ -269,6 +269,14 @@ void cotls_event_done(struct cotls_asks *a)
     free_event(e);
 }
 
+/* The coroutine that ran a function is gone: what was being told is over, a question is asked again. */
+void cotls_asks_abandon(struct cotls_asks *a)
+{
+    if (a->at != NULL && a->telling)
+        cotls_event_done(a);
+    a->at = NULL;
+}
+
 /* ---- the end ---- */
 
 /* A handshake is done: a later one asks anew. */

@@ -202,6 +202,7 @@ enum cotls_step {
     STEP_DONE,
     STEP_WANT_READ,
     STEP_WANT_WRITE,
+    STEP_BUSY, /* a function of another operation has OpenSSL suspended */
     STEP_ASK,  /* a question waits for its answer */
     STEP_TURN, /* much was done in one go: others first */
     STEP_END,  /* the peer's close_notify */
@@ -283,7 +284,8 @@ struct cotls_asks {
     unsigned traced;   /* since the queue was empty */
     const char *state; /* the last that was traced */
     bool cancelled;
-    bool telling;          /* the function at work is told an event */
+    struct cotls_slot *at; /* whose coroutine runs a function, or NULL */
+    bool telling;          /* that function is told an event */
     unsigned char *buffer; /* what a call in a job reads into */
     size_t done;
     bool refused;         /* by a hook: UV_CAUSE tells more */

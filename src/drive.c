@@ -422,6 +422,17 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     return suspend_slot(L, c, s, s->op->slot == SLOT_WRITE, now, results);
 }
 
+/* A hook has taken its time: what it took too much of is not made up by its answer. */
+static bool in_time(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
+{
+    double now = cotls_now();
+    bool whole = shaking(c, s) && now >= c->handshake_deadline;
+    if (!whole && (s->timeout == 0 || now < deadline_of(c, s)))
+        return true;
+    *results = fail_timeout(L, c, s);
+    return false;
+}
+
 /* Acts on what came of a step: true to step again, else *results are on top. May yield. */
 static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int *results)
 {
@@ -433,7 +444,10 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
     }
     switch (s->step) {
     case STEP_ASK: /* answered */
-        return true;
+        return in_time(L, c, s, results);
+    case STEP_BUSY:
+        *results = fail(L, c, s, "busy", "a hook of the connection is at work");
+        return false;
     case STEP_DONE:
         if (s->next != NULL) {
             *at = go_to_next(L, c, s);
@@ -485,14 +499,38 @@ static int hooked(lua_State *L, int status, lua_KContext id)
     return go_on(L, c, s);
 }
 
+/* Does another operation of the connection run a function? */
+static bool runs_elsewhere(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    struct cotls_asks *a = c->asks;
+    if (a == NULL || a->at == NULL || a->at == s)
+        return false;
+    if (cotls_slot_held(L, c, a->at))
+        return true;
+    cotls_asks_abandon(a);
+    return false;
+}
+
+/* One step, unless OpenSSL is suspended for another operation's question. */
+static enum cotls_step step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (c->ssl != NULL && runs_elsewhere(L, c, s) && !c->asks->telling)
+        return STEP_BUSY;
+    return c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+}
+
 /* Runs the Lua functions that are due, on this coroutine: they may yield, and close the connection. */
 static void run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     int n;
+    if (runs_elsewhere(L, c, s)) /* that one tells the rest, too */
+        return;
     if (c->asks->first != NULL)
         keep_error(L, c, s);
+    if (s->step == STEP_ASK)
+        deadline_of(c, s); /* the function's time counts */
     s->base = lua_gettop(L);
-    while (c->ssl != NULL && (n = cotls_hook_push(L, c)) >= 0) {
+    while (c->ssl != NULL && (n = cotls_hook_push(L, c, s)) >= 0) {
         cotls_slot_hold(L, s);
         int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
         cotls_hook_take(L, c, s->base, status != LUA_OK);
@@ -509,7 +547,7 @@ static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
             run_hooks(L, c, s);
         if (!act(L, c, &s, &results))
             return results;
-        s->step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+        s->step = step(L, c, s);
     }
 }
 
@@ -517,7 +555,7 @@ static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
  * arguments, the results so far. May yield. */
 static int proceed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    s->step = c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
+    s->step = step(L, c, s);
     return go_on(L, c, s);
 }
 
@@ -539,6 +577,8 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
     bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
     const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
     struct cotls_slot *s = cotls_slot_of(c, now);
+    if (c->asks != NULL && c->asks->at == s)
+        cotls_asks_abandon(c->asks);
     *s = *init;
     s->op = now;
     s->next = first ? op : NULL;

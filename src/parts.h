@@ -36,6 +36,7 @@ extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_co
 /* ---- slot.c ---- */
 
 struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op);
+bool cotls_slot_held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
 void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
 
@@ -98,11 +99,12 @@ int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, s
 int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t *done);
 struct cotls_event *cotls_tell(struct cotls_conn *c, enum cotls_hook hook, const void *text, size_t n);
 void cotls_event_done(struct cotls_asks *a);
+void cotls_asks_abandon(struct cotls_asks *a);
 
 /* ---- answer.c: the Lua functions ---- */
 
-int cotls_hook_push(lua_State *L,
-                    struct cotls_conn *c); /* handler, function, arguments: their number, or -1 */
+int cotls_hook_push(lua_State *L, struct cotls_conn *c,
+                    struct cotls_slot *s); /* handler, function, arguments: their number, or -1 */
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
 void cotls_hooks_install(struct cotls_ctx *x);
 int cotls_use_credential(lua_State *L);

@@ -28,7 +28,7 @@ static bool in_operation(lua_State *L, const struct cotls_conn *c, const struct 
 }
 
 /* An operation whose coroutine is dead, closed or collected holds its slot no longer. */
-static bool held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+bool cotls_slot_held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->op == NULL)
         return false;
@@ -54,9 +54,9 @@ bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *
 {
     struct cotls_slot *reader = &c->slot[SLOT_READ], *writer = &c->slot[SLOT_WRITE];
     bool whole = reader->op != NULL && reader->op->slot == SLOT_WHOLE;
-    if ((op->slot != SLOT_WRITE || whole) && held(L, c, reader))
+    if ((op->slot != SLOT_WRITE || whole) && cotls_slot_held(L, c, reader))
         return true;
-    return op->slot != SLOT_READ && held(L, c, writer);
+    return op->slot != SLOT_READ && cotls_slot_held(L, c, writer);
 }
 
 /* The slot is this coroutine's. [-0, +0] */
