@@ -61,8 +61,10 @@ static int fd_write(BIO *bio, const char *data, size_t n, size_t *written)
     }
     if (!c->hold && waiting == 0)
         sent = send_now(c, (const unsigned char *)data, n);
-    if (c->send_errno == 0 && sent < n && !cotls_buf_append(&c->out, data + sent, n - sent))
+    if (c->send_errno == 0 && sent < n && !cotls_buf_append(&c->out, data + sent, n - sent)) {
         c->send_errno = ENOMEM;
+        c->cipher.lost = true; /* the peer may wait for it: nothing more would come, and reading would hang */
+    }
     c->bytes_out += n;
     *written = n;
     return 1;

@@ -308,11 +308,13 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
         return;
     if (notify)
         notify_peer(c);
+    ERR_set_mark(); /* the collector may come while a queue is read */
     cotls_record_keep(c);
     if (c->established)
         cotls_session_keep(c);
     else
         cotls_session_forget(c);
+    ERR_pop_to_mark();
     c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
         drain(c);
@@ -324,7 +326,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     cotls_release(L, index);
     int fd = c->fd;
     c->fd = -1;
-    ERR_set_mark(); /* the collector may come while a queue is read */
+    ERR_set_mark();
     SSL_free(ssl);
     ERR_pop_to_mark();
     cotls_buf_free(&c->cipher);

@@ -219,8 +219,7 @@ static const char *apply(lua_State *L, struct cotls_ctx *x, const struct cotls_s
     return NULL;
 }
 
-/* core.context(settings) → context, or nil, err */
-int cotls_context(lua_State *L)
+static int make_context(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -244,6 +243,15 @@ int cotls_context(lua_State *L)
     }
     lua_settop(L, 1);
     return 1;
+}
+
+/* core.context(settings) → context, or nil, err */
+int cotls_context(lua_State *L)
+{
+    lua_pushcfunction(L, make_context);
+    lua_insert(L, 1);
+    cotls_call_clean(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 struct cotls_ctx *cotls_check_context(lua_State *L, int index)

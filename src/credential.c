@@ -151,9 +151,7 @@ static const struct {
     {"ocsp_response", load_staple},
 };
 
-/* core.credential{ certificate =, key =, sign =, key_uri =, pkcs12 =, ocsp_response =, password = } → credential, its
- * key's type; or nil, the part that is refused, the reason, and whether a password is wanted */
-int cotls_credential(lua_State *L)
+static int read_credential(lua_State *L)
 {
     struct cotls_password password = {0};
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -178,6 +176,16 @@ int cotls_credential(lua_State *L)
     lua_settop(L, 2);
     lua_pushstring(L, EVP_PKEY_get0_type_name(k->key));
     return 2;
+}
+
+/* core.credential{ certificate =, key =, sign =, key_uri =, pkcs12 =, ocsp_response =, password = } → credential, its
+ * key's type; or nil, the part that is refused, the reason, and whether a password is wanted */
+int cotls_credential(lua_State *L)
+{
+    lua_pushcfunction(L, read_credential);
+    lua_insert(L, 1);
+    cotls_call_clean(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 static int credential_gc(lua_State *L)

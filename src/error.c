@@ -68,6 +68,15 @@ void cotls_clear_errors(void)
         ERR_clear_error();
 }
 
+/* As lua_call; OpenSSL's queue is empty afterwards, whether Lua raises (it may have no memory) or not. */
+void cotls_call_clean(lua_State *L, int arguments, int results)
+{
+    int status = lua_pcall(L, arguments, results, 0);
+    cotls_clear_errors();
+    if (status != LUA_OK)
+        lua_error(L);
+}
+
 /* [-0, +0] on the table at the top. */
 static void set_string(lua_State *L, const char *key, const char *value)
 {
@@ -138,18 +147,19 @@ static void set_queue(lua_State *L)
     lua_setfield(L, -2, "queue");
 }
 
+/* The text is copied first: Lua may have no memory for it, and the queue is empty then, too. */
 void cotls_push_queue_reason(lua_State *L)
 {
+    char text[1024];
     const char *data = NULL;
     unsigned long code = ERR_peek_error_data(&data, NULL);
     const char *reason = ERR_reason_error_string(code);
     if (reason == NULL)
         reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : "unknown reason";
-    if (data != NULL && *data != '\0')
-        lua_pushfstring(L, "%s (%s)", reason, data);
-    else
-        lua_pushstring(L, reason);
+    bool more = data != NULL && *data != '\0';
+    snprintf(text, sizeof text, more ? "%s (%s)" : "%s", reason, data);
     ERR_clear_error();
+    lua_pushstring(L, text);
 }
 
 /* [-0, +1] the `verify` shape */
@@ -247,31 +257,55 @@ static const char *unknown_want(int ssl_error)
     return known && text[ssl_error] != NULL ? text[ssl_error] : "a want of OpenSSL that cotls does not know";
 }
 
-/* The error of a step that failed, ended or hit a limit; drains the queue. [-0, +1] */
-void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step)
+struct failure {
+    struct cotls_conn *c;
+    const char *operation;
+    enum cotls_step step;
+};
+
+/* [-0, +1] the error of a step that OpenSSL has refused or failed */
+static void push_failure(lua_State *L, struct cotls_conn *c, const char *operation)
 {
-    if (step == STEP_END) {
-        push_new(L, "closed", operation, "the peer closed the connection");
-    } else if (step == STEP_SHUT) {
-        push_new(L, "closed", operation, "close_notify has been sent: nothing can be written any more");
-    } else if (step == STEP_LIMIT) {
-        push_new(L, "limit", operation, "too much data");
-    } else if (step == STEP_REFUSED) {
-        push_new(L, "tls", operation, c->refusal);
+    const char *code = failure_code(c), *reason = ERR_reason_error_string(ERR_peek_error());
+    if (c->refusal != NULL)
+        reason = c->refusal;
+    push_new(L, code, operation, reason != NULL ? reason : unknown_want(c->ssl_error));
+    set_string(L, "library", ERR_lib_error_string(ERR_peek_error()));
+    set_details(L, c, code);
+}
+
+/* light userdata → error */
+static int make_error(lua_State *L)
+{
+    const struct failure *f = lua_touserdata(L, 1);
+    struct cotls_conn *c = f->c;
+    if (f->step == STEP_END) {
+        push_new(L, "closed", f->operation, "the peer closed the connection");
+    } else if (f->step == STEP_SHUT) {
+        push_new(L, "closed", f->operation, "close_notify has been sent: nothing can be written any more");
+    } else if (f->step == STEP_LIMIT) {
+        push_new(L, "limit", f->operation, "too much data");
+    } else if (f->step == STEP_REFUSED) {
+        push_new(L, "tls", f->operation, c->refusal);
         c->refusal = NULL;
         cotls_clear_errors();
     } else {
-        const char *code = failure_code(c), *reason = ERR_reason_error_string(ERR_peek_error());
-        if (c->refusal != NULL)
-            reason = c->refusal;
-        push_new(L, code, operation, reason != NULL ? reason : unknown_want(c->ssl_error));
-        set_string(L, "library", ERR_lib_error_string(ERR_peek_error()));
-        set_details(L, c, code);
+        push_failure(L, c, f->operation);
     }
     set_queue(L);
     cotls_peer(c);
     cotls_push_address(L, &c->peer);
     lua_setfield(L, -2, "peer");
+    return 1;
+}
+
+/* The error of a step that failed, ended or hit a limit; drains the queue. [-0, +1] */
+void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step)
+{
+    struct failure f = {c, operation, step};
+    lua_pushcfunction(L, make_error);
+    lua_pushlightuserdata(L, &f);
+    cotls_call_clean(L, 1, 1);
 }
 
 /* [-1, +2] nil under the error on top; returns their number */

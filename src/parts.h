@@ -16,6 +16,7 @@ void cotls_push_verify(lua_State *L, const struct cotls_conn *c);
 int cotls_nil_error(lua_State *L);
 bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
+void cotls_call_clean(lua_State *L, int arguments, int results);
 int cotls_error_new(lua_State *L);
 int cotls_error_refused(lua_State *L);
 const char *cotls_alert_name(int number); /* NULL: it has none */
