@@ -16,7 +16,7 @@ packages_of() {
   case $1 in
     build) echo gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev ;;
     demo) echo lua-luv curl openssl ;;
-    test) echo lua-busted lua-luv lua-socket lua-cqueues curl openssl gnutls-bin strace ;;
+    test) echo lua-busted lua-luv lua-socket lua-cqueues curl openssl gnutls-bin strace redis-server ;;
     lint) echo lua-check clang-format ;;
     asan) echo gcc ;;
     valgrind) echo valgrind libc6-dbg ;;
@@ -46,6 +46,7 @@ openssl       | cmd:openssl      | openssl             | openssl           | ope
 gnutls-bin    | cmd:gnutls-cli   | gnutls-utils        | gnutls-utils      | gnutls    | gnutls       |
 clang         | cmd:clang        | clang               | clang             | clang     | llvm         |
 clang-format  | cmd:clang-format | clang-tools-extra   | clang-extra-tools | clang     | clang-format |
+redis-server  | cmd:redis-server | redis               | redis             | redis     | redis        |
 valgrind      | cmd:valgrind     | valgrind            | valgrind          | valgrind  |              |
 luarocks      | cmd:luarocks     | luarocks            | luarocks          | luarocks  | luarocks     |
 lua-check     | cmd:luacheck     |                     |                   |           | luacheck     | luacheck
@@ -95,9 +96,28 @@ EOF
   return $missing
 }
 
+# Debian starts a service that it installs, unless this file forbids it
+# (invoke-rc.d(8)). Here nobody wants redis-server to run, or to stay forbidden.
+policy=/usr/sbin/policy-rc.d
+
+forbid_services() {
+  case " $* " in *" redis-server "*) ;; *) return ;; esac
+  [ -e "$policy" ] && return
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null && $as_root chmod 755 "$policy" || exit 1
+  forbidden=1
+}
+
+clean_up() {
+  rm -f "$log"
+  [ -z "$forbidden" ] || $as_root rm -f "$policy"
+}
+
 install() {
   log=$(mktemp) || exit 1
-  trap 'rm -f "$log"' EXIT
+  forbidden=
+  trap clean_up EXIT
+  trap 'exit 1' HUP INT TERM
+  forbid_services "$@"
   say "installing $* (apt-get${as_root:+ with sudo})"
   # A machine that is offline may still have what it needs in its cache.
   get update >"$log" 2>&1 || say "apt-get update failed, trying without"
@@ -106,6 +126,9 @@ install() {
     say "apt-get failed to install $*"
     return 1
   fi
+  # nor at the next boot
+  [ -z "$forbidden" ] || $as_root systemctl -q disable redis-server.service >>"$log" 2>&1
+  return 0
 }
 
 get() {
