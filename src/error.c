@@ -212,7 +212,7 @@ static const char *failure_code(const struct cotls_conn *c)
     return c->ssl_error == SSL_ERROR_SYSCALL ? "system" : "tls";
 }
 
-/* [-0, +0] what is known of the failure, on the error at the top */
+/* [-0, +0] what is known of the failure, on the error at the top; UV_CAUSE is at 2 */
 static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
 {
     int err = c->sys_errno != 0 ? c->sys_errno : c->send_errno;
@@ -228,13 +228,12 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
         lua_setfield(L, -2, "verify");
     }
     if (strcmp(code, "hook") == 0) {
-        if (lua_getiuservalue(L, 1, UV_CAUSE) == LUA_TTABLE) {
-            lua_getfield(L, -1, "reason");
-            lua_setfield(L, -3, "reason");
-            lua_getfield(L, -1, "cause");
-            lua_setfield(L, -3, "cause");
+        if (lua_istable(L, 2)) {
+            lua_getfield(L, 2, "reason");
+            lua_setfield(L, -2, "reason");
+            lua_getfield(L, 2, "cause");
+            lua_setfield(L, -2, "cause");
         }
-        lua_pop(L, 1);
     }
     if (c->alert >= 0) {
         push_alert(L, c->alert, c->alert_sent);
@@ -274,7 +273,7 @@ static void push_failure(lua_State *L, struct cotls_conn *c, const char *operati
     set_details(L, c, code);
 }
 
-/* light userdata → error */
+/* light userdata, UV_CAUSE → error */
 static int make_error(lua_State *L)
 {
     const struct failure *f = lua_touserdata(L, 1);
@@ -305,7 +304,8 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
     struct failure f = {c, operation, step};
     lua_pushcfunction(L, make_error);
     lua_pushlightuserdata(L, &f);
-    cotls_call_clean(L, 1, 1);
+    lua_getiuservalue(L, 1, UV_CAUSE);
+    cotls_call_clean(L, 2, 1);
 }
 
 /* [-1, +2] nil under the error on top; returns their number */
