@@ -465,3 +465,37 @@ describe("RSA key exchange", function()
       ca = helper.ca.certificate })
   end)
 end)
+
+describe("where OpenSSL can't suspend a handshake", function()
+  local PROGRAM = [[
+    local tls = require "cotls"
+    local pair = tls.make_certificate { names = { "localhost" } }
+    local function nobody() return true end
+    for _, name in ipairs { "sign", "on_psk", "on_verify", "on_client_hello" } do
+      local options = { role = "server", certificate = pair.certificate, [name] = nobody,
+        key = name ~= "sign" and pair.key or nil, verify_client = name == "on_verify" and "optional" or nil,
+        ca = name == "on_verify" and pair.certificate or nil }
+      local context, err = tls.context(options)
+      print(name, context and "works" or err)
+    end
+    print("a client's on_verify", tls.context { on_verify = nobody } and "works")
+  ]]
+
+  it("hooks that need that are refused, and named", function()
+    if helper.slow > 1 then return pending("another library is preloaded here") end
+    local source, library = helper.temp_file("int ASYNC_is_capable(void);\nint ASYNC_is_capable(void) { return 0; }\n"),
+      helper.temp_dir() .. "/without.so"
+    local cc = os.getenv "CC" or "cc"
+    local status, _, errors = helper.run { cc, "-shared", "-fPIC", "-o", library, "-x", "c", source }
+    assert.equal(0, status, errors)
+    local out
+    status, out, errors = helper.run({ helper.lua, "-" }, PROGRAM, { env = { LD_PRELOAD = library } })
+    assert.equal(0, status, errors)
+    local expected = ""
+    for _, name in ipairs { "sign", "on_psk", "on_verify" } do
+      expected = expected .. ("%s\t%s: OpenSSL can't suspend a handshake on this system " ..
+        "(ASYNC_is_capable(3)), as it must for this function\n"):format(name, name)
+    end
+    assert.equal(expected .. "on_client_hello\tworks\na client's on_verify\tworks\n", out)
+  end)
+end)

@@ -373,6 +373,21 @@ void cotls_hooks_install(struct cotls_ctx *x)
         SSL_CTX_set_msg_callback(ctx, cotls_hook_message);
 }
 
+/* A hook that could not be waited for would refuse every handshake. [-0, +any] */
+static bool check_pause(lua_State *L, const struct cotls_ctx *x)
+{
+    unsigned in_job = x->server ? COTLS_JOB_HOOKS : COTLS_JOB_HOOKS & ~(1U << HOOK_VERIFY);
+    for (int i = 0; !cotls_can_pause() && i < HOOK_COUNT; i++)
+        if (x->hooks & in_job & (1U << i)) {
+            lua_pushliteral(
+                L, "OpenSSL can't suspend a handshake on this system (ASYNC_is_capable(3)), as it must "
+                   "for this function");
+            cotls_error_config(L, hooks[i].name);
+            return false;
+        }
+    return true;
+}
+
 /* The value: functions by name. */
 static bool set_hooks(lua_State *L, struct cotls_ctx *x)
 {
@@ -386,6 +401,8 @@ static bool set_hooks(lua_State *L, struct cotls_ctx *x)
             lua_pop(L, 1);
         }
     lua_setiuservalue(L, 1, UV_CTX_HOOKS);
+    if (!check_pause(L, x))
+        return false;
     x->hooks_below |= x->hooks;
     if (x->hooks & (1U << HOOK_SESSION_GET)) {
         SSL_CTX_set_options(x->ssl_ctx, SSL_OP_NO_TICKET);

@@ -77,6 +77,12 @@ bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook)
     return c->asks != NULL && (cotls_hook_context(c, hook)->hooks & (1U << hook)) != 0;
 }
 
+/* Not where the system has no stacks to switch to: musl, OpenBSD, Android. */
+bool cotls_can_pause(void)
+{
+    return ASYNC_is_capable() == 1;
+}
+
 /* Pauses the job until the question is answered; false: it never will be. */
 static bool wait_in_job(struct cotls_asks *a, const struct cotls_answer *w)
 {

@@ -87,6 +87,7 @@ void cotls_asks_cancel(struct cotls_conn *c);
 void cotls_asks_forget(struct cotls_conn *c);
 void cotls_asks_free(struct cotls_conn *c);
 struct cotls_ctx *cotls_hook_context(const struct cotls_conn *c, enum cotls_hook hook);
+bool cotls_can_pause(void);
 bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook);
 const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
                                      size_t n, bool *later);
