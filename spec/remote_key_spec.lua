@@ -466,6 +466,46 @@ describe("RSA key exchange", function()
   end)
 end)
 
+describe("with other programs, a key elsewhere", function()
+  local TYPES = { ["P-256"] = "ECDSA", ["P-384"] = "ECDSA", ["RSA with PSS"] = "RSA-PSS", Ed25519 = "ed25519" }
+
+  for name, kind in pairs(TYPES) do
+    it("signs for openssl s_client: " .. name, function()
+      local leaf
+      for _, one in ipairs(KEYS) do leaf = one.name == name and one.leaf or leaf end
+      local context = helper.server_context { certificate = leaf.certificate,
+        sign = function(_, request) return sign(leaf.key, request) end }
+      for _, version in ipairs { "-tls1_2", "-tls1_3" } do
+        local _, verdict, out = helper.visit(context, version)
+        assert.equal(0, verdict, out)
+        assert.equal(kind:lower(), out:match("Peer signature type: ([^\n]+)"):lower())
+      end
+    end)
+  end
+
+  it("shows a client's certificate to openssl s_server", function()
+    local ca = helper.temp_file(helper.ca.certificate)
+    for version, flag in pairs { ["1.2"] = "-tls1_2", ["1.3"] = "-tls1_3" } do
+      for kind, leaf in pairs { ecdsa = EC, ["rsa-pss"] = RSA, ed25519 = KEYS[5].leaf } do
+        local port = helper.free_port()
+        local child = helper.start { "openssl", "s_server", "-accept", "127.0.0.1:" .. port, flag, "-naccept", "1",
+          "-cert", helper.temp_file(EC.certificate), "-key", helper.temp_file(EC.key), "-CAfile", ca,
+          "-Verify", "1", "-verify_return_error" }
+        child:wait_for("ACCEPT")
+        helper.in_loop(function()
+          local conn <close> = assert(tls.connect("127.0.0.1", port, { server_name = "localhost",
+            ca = helper.ca.certificate, max_version = version, certificate = leaf.certificate,
+            sign = function(_, request) return sign(leaf.key, request) end }))
+          assert(conn:write("hello\n"))
+          child:wait_for("hello")
+          assert.equal(kind, child.stdout:match("Peer signature type: ([^\n]+)"):lower())
+        end)
+        child:stop()
+      end
+    end
+  end)
+end)
+
 describe("where OpenSSL can't suspend a handshake", function()
   local PROGRAM = [[
     local tls = require "cotls"
