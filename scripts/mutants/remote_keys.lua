@@ -25,7 +25,8 @@ return {
   },
   {
     check = "Nothing follows an ECDSA signature", file = "src/remote_key.c",
-    from = "return pair != NULL && end == p + n;", to = "return pair != NULL;", spec = SPEC, name = "sign refuses, on TLS 1.3: bytes that are no signature",
+    from = "return pair != NULL && end == p + n;", to = "return pair != NULL;", spec = SPEC,
+    name = "sign refuses, on TLS 1.3: bytes that are no signature",
   },
   {
     check = "An Ed25519 signature has its length", file = "src/remote_key.c",
@@ -39,7 +40,8 @@ return {
   },
   {
     check = "The function is asked for the connection whose job runs", file = "src/ask.c", from = "current = c;",
-    to = "current = current ? current : c;", spec = SPEC, name = "sign may make handshakes itself, with keys elsewhere too",
+    to = "current = outer;", spec = SPEC,
+    name = "sign may make handshakes itself, with keys elsewhere too",
   },
   {
     check = "Nothing is decrypted with a key that isn't there", file = "src/signing.c", from = "if (decrypts(cipher))",
