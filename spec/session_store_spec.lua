@@ -452,6 +452,26 @@ describe("early data and a store", function()
     end
   end)
 
+  it("is accepted once where a hook sets the context", function()
+    local store = store_of(EARLY)
+    local function server()
+      local inner = helper.server_context(store.options)
+      return helper.server_context { on_client_hello = function(conn)
+        ponder()
+        conn:set_context(inner)
+        return true
+      end }
+    end
+    local first, second = server(), server()
+    local session = visit.session(client, first):export()
+    assert.equal(2, store.new)
+    for i, one in ipairs { second, first, second, first } do
+      local got = visit.over(client, one, { session = session, early_data = "pay 5", read_early = 100 })
+      assert.same({ i == 1 and "accepted" or "rejected", i == 1 }, { got.status, got.resumed })
+      assert.equal(i, #store.asked)
+    end
+  end)
+
   it("is rejected where a server's session takes none", function()
     local store = store_of(EARLY)
     local session = visit.session(client, helper.server_context(store.options))

@@ -93,7 +93,11 @@ bool cotls_names_switch(struct cotls_conn *c, struct cotls_ctx *x)
     if (!cotls_config_switch(ssl, c->active, x))
         return false;
     c->active = x;
-    if (x->takes) /* sessions are the door's */
+    if ((x->hooks_below & ~c->ctx->hooks_below) != 0) { /* one that a hook has set: sessions are the door's */
+        c->ctx->hooks_below |= x->hooks_below;
+        cotls_hooks_install(c->ctx);
+    }
+    if (x->takes)
         cotls_session_not_here(c->ctx);
     if (SSL_CTX_get_keylog_callback(c->ctx->ssl_ctx) != NULL) /* OpenSSL asks the context in force */
         SSL_CTX_set_keylog_callback(ctx, cotls_hook_keylog);
