@@ -128,6 +128,15 @@ for _, version in ipairs { "1.2", "1.3" } do
           check "server"
         end)
 
+        if version == "1.2" and one.algorithm then
+          it("signs what TLS 1.0 wants: MD5 and SHA-1 side by side", function()
+            local old = { min_version = "1.0", max_version = "1.0", ciphers = "DEFAULT:@SECLEVEL=0" }
+            good(helper.client_context(old), helper.server_context(remote(old)))
+            assert.same({ "rsa_pkcs1", "MD5-SHA1", 36 },
+              { requests[1].scheme, requests[1].digest, #requests[1].hashed })
+          end)
+        end
+
         it("signs for a client", function()
           local server = helper.server_context { verify_client = "require", ca = helper.ca.certificate,
             client_signature_algorithms = one.algorithm }
