@@ -195,7 +195,11 @@ static const char *take_key(lua_State *L, struct cotls_answer *w, int first)
 
 static const char *take_staple(lua_State *L, struct cotls_answer *w, int first)
 {
-    return take_bytes(L, w, first, 1, 65535, "an OCSP response in DER, or nil");
+    static const char expected[] = "an OCSP response in DER, or nil";
+    struct cotls_file file = {NULL, lua_tostring(L, first), lua_rawlen(L, first)};
+    if (lua_type(L, first) == LUA_TSTRING && !cotls_is_der(&file))
+        return expected;
+    return take_bytes(L, w, first, 1, 65535, expected);
 }
 
 static const char *take_psk(lua_State *L, struct cotls_answer *w, int first)
@@ -260,7 +264,7 @@ int cotls_hook_push(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     struct cotls_asks *a = c->asks;
     cotls_removed_tell(c);
     a->telling = a->first != NULL;
-    if (!a->telling && !cotls_is_asked(c))
+    if (!a->telling && !cotls_is_asked(c)) /* nobody is, once a hook has refused */
         return -1;
     a->at = s;
     luaL_checkstack(L, 16, "hooks");
@@ -290,6 +294,8 @@ static void push_failure(lua_State *L, const char *name, int explanation)
 /* The fields of the error to come. `expected` NULL: the function failed, else it gave something else. [-0, +0] */
 static void refuse(lua_State *L, struct cotls_conn *c, const char *name, const char *expected, int first)
 {
+    if (c->asks->refused) /* the first one counts */
+        return;
     lua_createtable(L, 0, 2);
     int fields = lua_gettop(L);
     if (expected == NULL) {
@@ -376,9 +382,9 @@ void cotls_hooks_install(struct cotls_ctx *x)
 /* A hook that could not be waited for would refuse every handshake. [-0, +any] */
 static bool check_pause(lua_State *L, const struct cotls_ctx *x)
 {
-    unsigned in_job = x->server ? COTLS_JOB_HOOKS : COTLS_JOB_HOOKS & ~(1U << HOOK_VERIFY);
+    unsigned in_job = cotls_job_hooks(x->hooks, x->server);
     for (int i = 0; !cotls_can_pause() && i < HOOK_COUNT; i++)
-        if (x->hooks & in_job & (1U << i)) {
+        if (in_job & (1U << i)) {
             lua_pushliteral(
                 L, "OpenSSL can't suspend a handshake on this system (ASYNC_is_capable(3)), as it must "
                    "for this function");

@@ -77,16 +77,31 @@ bool cotls_hooked(const struct cotls_conn *c, enum cotls_hook hook)
     return c->asks != NULL && (cotls_hook_context(c, hook)->hooks & (1U << hook)) != 0;
 }
 
+static bool without_jobs; /* as where OpenSSL has none */
+
+/* core.set_async(boolean): false makes the process one without jobs, for specs. */
+int cotls_set_async(lua_State *L)
+{
+    without_jobs = !lua_toboolean(L, 1);
+    return 0;
+}
+
 /* Not where the system has no stacks to switch to: musl, OpenBSD, Android. */
 bool cotls_can_pause(void)
 {
-    return ASYNC_is_capable() == 1;
+    return !without_jobs && ASYNC_is_capable() == 1;
+}
+
+/* The connection closes, or a hook has refused: nobody else is asked. */
+static bool is_over(const struct cotls_asks *a)
+{
+    return a->cancelled || a->refused;
 }
 
 /* Pauses the job until the question is answered; false: it never will be. */
 static bool wait_in_job(struct cotls_asks *a, const struct cotls_answer *w)
 {
-    while (!w->given && !a->cancelled) {
+    while (!w->given && !is_over(a)) {
         unsigned starts = a->starts;
         bool paused = ASYNC_get_current_job() != NULL && ASYNC_pause_job() == 1 && a->starts != starts;
         if (!paused)
@@ -104,12 +119,12 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
     struct cotls_answer *w = find(a, hook, question, n);
     if (later != NULL)
         *later = false;
-    if (w == NULL && !a->cancelled)
-        w = file_question(a, hook, question, n);
-    if (w == NULL || a->cancelled)
-        return NULL;
-    if (w->given)
+    if (w != NULL && w->given && !a->cancelled)
         return w->ok ? w : NULL;
+    if (w == NULL && !is_over(a))
+        w = file_question(a, hook, question, n);
+    if (w == NULL || is_over(a))
+        return NULL;
     a->pending = w;
     if (later != NULL) {
         *later = true;
@@ -118,7 +133,7 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
     if (wait_in_job(a, w))
         return w->ok ? w : NULL;
     a->pending = NULL;
-    if (!a->cancelled)
+    if (!is_over(a))
         c->refusal = "a hook is wanted where it can't be waited for";
     return NULL;
 }
@@ -160,10 +175,20 @@ static int run_call(void *arg)
     return k->function(k->ssl, k->data, k->size, k->done);
 }
 
+/* Which of these hooks of one side can't be asked without a job: a client's verify is retried. */
+unsigned cotls_job_hooks(unsigned hooks, bool server)
+{
+    return hooks & (server ? COTLS_JOB_HOOKS : COTLS_JOB_HOOKS & ~(1U << HOOK_VERIFY));
+}
+
+/* After the first handshake only a connection that may see another one. */
 static bool needs_job(const struct cotls_conn *c)
 {
     const struct cotls_asks *a = c->asks;
-    return a != NULL && (a->job != NULL || ((c->active->hooks | c->ctx->hooks_below) & COTLS_JOB_HOOKS) != 0);
+    if (a == NULL || a->job != NULL)
+        return a != NULL;
+    return cotls_job_hooks(c->active->hooks | c->ctx->hooks_below, c->ctx->server) != 0 &&
+           (!c->established || cotls_may_shake_again(c));
 }
 
 /* Whose job runs on this thread: what asks a key for a signature doesn't say for which connection. */
@@ -200,6 +225,11 @@ int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, s
     struct cotls_asks *a = c->asks;
     if (!needs_job(c) || (a->wait == NULL && (a->wait = ASYNC_WAIT_CTX_new()) == NULL))
         return function(c->ssl, data, size, done);
+    if (a->job != NULL && a->function != function) {
+        c->refusal = "another operation has left a hook unanswered";
+        return -1;
+    }
+    a->function = function;
     return run_job(c, (struct call){function, c->ssl, data, size, &a->done});
 }
 
@@ -226,7 +256,8 @@ int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *da
 /* Is OpenSSL suspended by a question? */
 bool cotls_is_asked(const struct cotls_conn *c)
 {
-    return c->asks != NULL && c->asks->pending != NULL && !c->asks->pending->given;
+    const struct cotls_asks *a = c->asks;
+    return a != NULL && a->pending != NULL && !a->pending->given && !is_over(a);
 }
 
 /* The connection closes: a paused job is run to its end, every callback in it refuses, and nothing is sent. There
@@ -285,7 +316,7 @@ void cotls_asks_abandon(struct cotls_asks *a)
 
 /* ---- the end ---- */
 
-/* A handshake is done: a later one asks anew. */
+/* A handshake is done, or begins: it asks anew. */
 void cotls_asks_forget(struct cotls_conn *c)
 {
     struct cotls_asks *a = c->asks;
@@ -294,6 +325,13 @@ void cotls_asks_forget(struct cotls_conn *c)
     free_answers(a);
     free(a->hello);
     a->hello = NULL;
+}
+
+/* The same after each call, for what a handshake after the first one has left. */
+void cotls_asks_settle(struct cotls_conn *c)
+{
+    if (c->asks->answers != NULL && c->established && c->asks->job == NULL && !SSL_in_init(c->ssl))
+        free_answers(c->asks);
 }
 
 void cotls_asks_free(struct cotls_conn *c)

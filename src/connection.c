@@ -280,7 +280,7 @@ static void drain(const struct cotls_conn *c)
 static void notify_peer(struct cotls_conn *c)
 {
     cotls_clear_errors();
-    if (c->established && !c->failed && cotls_flush(c) == 1 && !SSL_in_init(c->ssl))
+    if (c->established && !c->failed && !cotls_is_asked(c) && cotls_flush(c) == 1 && !SSL_in_init(c->ssl))
         SSL_shutdown(c->ssl);
     cotls_clear_errors();
 }

@@ -159,6 +159,7 @@ static const luaL_Reg functions[] = {
     {"take_removed", cotls_take_removed},
     {"use_credential", cotls_use_credential},
     {"use_staple", cotls_use_staple},
+    {"set_async", cotls_set_async},
     {"context_timeouts", cotls_context_timeouts},
     {"listed_ciphers", cotls_listed_ciphers},
     {"wrap", cotls_wrap},

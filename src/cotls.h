@@ -175,7 +175,8 @@ struct cotls_ctx {
     size_t removed_count;
     bool verify_may_accept;
     bool takes; /* on_session_get decides alone whether a session is there: early data is accepted once */
-    bool ocsp_required; /* a client that refuses a server without an OCSP staple */
+    bool post_handshake_auth; /* a client that offers it */
+    bool ocsp_required;       /* a client that refuses a server without an OCSP staple */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -280,6 +281,7 @@ struct cotls_asks {
     struct cotls_event *first, **last;
     struct async_job_st *job; /* paused, or NULL */
     struct async_wait_ctx_st *wait;
+    int (*function)(SSL *ssl, void *data, size_t size, size_t *done); /* what the job runs */
     unsigned starts;   /* of the job: a pause that did not happen is known by it */
     unsigned traced;   /* since the queue was empty */
     const char *state; /* the last that was traced */
@@ -292,7 +294,7 @@ struct cotls_asks {
     unsigned char *hello; /* the ClientHello, from malloc, until on_client_hello is asked; or NULL */
     size_t hello_len;
     struct stack_st_X509 *chain; /* on_verify's report */
-    long verify_code;
+    long verify_code, store_error;
     int verify_depth;
     const char *verify_text;
     bool verify_ok;
@@ -369,6 +371,7 @@ struct cotls_conn {
     const unsigned char *dane_match; /* the one in `dane` that made the chain good, or NULL */
     int dane_depth;                  /* of the certificate that it matched */
 
+    bool requested;                /* a server has asked for a certificate after the handshake */
     bool hello_seen;               /* a ServerHello has gone by: there is something to tell */
     bool hello_retry;              /* the first one of the latest handshake was a HelloRetryRequest */
     struct cotls_asks *asks;       /* of a context with hooks, or NULL */

@@ -20,6 +20,8 @@ enum cotls_step cotls_outcome(struct cotls_conn *c, int ret)
     c->receives = 0;
     if (cotls_is_asked(c))
         return STEP_ASK;
+    if (c->asks != NULL)
+        cotls_asks_settle(c);
     if (ret > 0)
         return STEP_DONE;
     c->ssl_error = SSL_get_error(c->ssl, ret);

@@ -17,19 +17,36 @@ static void note_verdict(struct cotls_conn *c, X509_STORE_CTX *store, bool ok)
     struct cotls_asks *a = c->asks;
     sk_X509_pop_free(a->chain, X509_free);
     a->chain = X509_STORE_CTX_get1_chain(store);
+    a->store_error = X509_STORE_CTX_get_error(store);
     a->verify_ok = ok;
     a->verify_code = c->verify_code;
     a->verify_depth = c->verify_depth;
     a->verify_text = c->verify_text;
 }
 
+/* What was judged before on_verify was asked stands when a client is retried. */
+static bool recall_verdict(const struct cotls_asks *a, X509_STORE_CTX *store)
+{
+    X509_STORE_CTX_set0_verified_chain(store, a->chain != NULL ? X509_chain_up_ref(a->chain) : NULL);
+    X509_STORE_CTX_set_error(store, (int)a->store_error);
+    return a->verify_ok;
+}
+
 /* The verdict with on_verify's: a client is retried, a server's job pauses in here, for its own retry would
  * accept the client's certificate (SSL_set_retry_verify(3) is for clients). */
-static int ask_verify(struct cotls_conn *c, SSL *ssl, X509_STORE_CTX *store, bool ok)
+static int ask_verify(struct cotls_conn *c, SSL *ssl, X509_STORE_CTX *store)
 {
-    bool later = false;
-    note_verdict(c, store, ok);
-    bool good = cotls_ask(c, HOOK_VERIFY, NULL, 0, SSL_is_server(ssl) ? NULL : &later) != NULL;
+    unsigned char leaf[COTLS_DIGEST];
+    bool later = false, ok;
+    if (!X509_digest(X509_STORE_CTX_get0_cert(store), EVP_sha256(), leaf, NULL))
+        return 0;
+    if (cotls_answered(c, HOOK_VERIFY, leaf, sizeof leaf) != NULL) {
+        ok = recall_verdict(c->asks, store);
+    } else {
+        ok = cotls_verify_chain(c, store);
+        note_verdict(c, store, ok);
+    }
+    bool good = cotls_ask(c, HOOK_VERIFY, leaf, sizeof leaf, SSL_is_server(ssl) ? NULL : &later) != NULL;
     if (later)
         return SSL_set_retry_verify(ssl);
     if (good && !ok && c->active->verify_may_accept) {
@@ -52,8 +69,7 @@ int cotls_hook_verify(X509_STORE_CTX *store, void *arg)
     (void)arg;
     if (is_cancelled(c))
         return 0;
-    bool ok = cotls_verify_chain(c, store);
-    return cotls_hooked(c, HOOK_VERIFY) ? ask_verify(c, ssl, store, ok) : ok;
+    return cotls_hooked(c, HOOK_VERIFY) ? ask_verify(c, ssl, store) : cotls_verify_chain(c, store);
 }
 
 /* A ClientHello behind a ServerHello of the same handshake: that was a HelloRetryRequest. */
@@ -65,12 +81,19 @@ static void note_hello(struct cotls_conn *c, OSSL_HANDSHAKE_STATE state)
         c->hello_retry = true;
 }
 
+static void begin_handshake(struct cotls_conn *c)
+{
+    c->hello_seen = c->hello_retry = false;
+    if (c->established)
+        cotls_asks_forget(c);
+}
+
 /* SSL_CTX_set_info_callback(3): the states and the alerts that go by, and the end. */
 void cotls_hook_info(const SSL *ssl, int where, int ret)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
     if (c != NULL && (where & SSL_CB_HANDSHAKE_START) != 0)
-        c->hello_seen = c->hello_retry = false;
+        begin_handshake(c);
     if (c != NULL && (where & SSL_CB_LOOP) != 0) {
         note_hello(c, SSL_get_state(ssl));
         if (cotls_hooked(c, HOOK_TRACE) && !is_cancelled(c))

@@ -101,6 +101,10 @@ bool cotls_names_switch(struct cotls_conn *c, struct cotls_ctx *x)
         cotls_session_not_here(c->ctx);
     if (SSL_CTX_get_keylog_callback(c->ctx->ssl_ctx) != NULL) /* OpenSSL asks the context in force */
         SSL_CTX_set_keylog_callback(ctx, cotls_hook_keylog);
+    if (c->asks != NULL) { /* the callback that is at it comes again, and finds what its hook has answered */
+        SSL_CTX_set_client_hello_cb(ctx, cotls_hook_client_hello, NULL);
+        SSL_set_cert_cb(ssl, cotls_hook_certificate, NULL);
+    }
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
     SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(ctx));
     SSL_set_options(ssl, SSL_CTX_get_options(ctx));

@@ -85,6 +85,9 @@ typedef int cotls_ssl_function(SSL *ssl, void *data, size_t size, size_t *done);
 bool cotls_asks_make(struct cotls_conn *c);
 void cotls_asks_cancel(struct cotls_conn *c);
 void cotls_asks_forget(struct cotls_conn *c);
+void cotls_asks_settle(struct cotls_conn *c);
+int cotls_set_async(lua_State *L);
+unsigned cotls_job_hooks(unsigned hooks, bool server);
 void cotls_asks_free(struct cotls_conn *c);
 struct cotls_ctx *cotls_hook_context(const struct cotls_conn *c, enum cotls_hook hook);
 bool cotls_can_pause(void);
@@ -318,6 +321,7 @@ const char *cotls_ocsp_fault(const struct cotls_credential *k, const void *der, 
 extern const luaL_Reg cotls_renewal_methods[];
 extern const struct cotls_setting cotls_renewal_settings[];
 enum cotls_step cotls_settle(struct cotls_conn *c, struct cotls_slot *s);
+bool cotls_may_shake_again(const struct cotls_conn *c);
 
 /* ---- psk.c: pre-shared keys ---- */
 

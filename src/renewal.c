@@ -23,6 +23,16 @@ static bool is_tls13(const struct cotls_conn *c)
     return SSL_version(c->ssl) == TLS1_3_VERSION;
 }
 
+/* May what is read be handshake messages that ask for something, or is such a handshake under way? */
+bool cotls_may_shake_again(const struct cotls_conn *c)
+{
+    if (SSL_in_init(c->ssl))
+        return true;
+    if (is_tls13(c))
+        return c->ctx->server ? c->requested : c->ctx->post_handshake_auth;
+    return (SSL_get_options(c->ssl) & SSL_OP_NO_RENEGOTIATION) == 0;
+}
+
 /* Reads what the peer sends until its handshake messages are over: a renegotiation, a certificate.
  * Data that come before are kept. A reader that waits shares what is received, so that its wait must
  * end as well: nothing is taken before this operation has waited too. */
@@ -136,6 +146,7 @@ static enum cotls_step ask_certificate(struct cotls_conn *c, bool with_answer)
         return STEP_END;
     SSL_set_verify(c->ssl, mode | SSL_VERIFY_PEER, NULL);
     cotls_clear_errors();
+    c->requested = true;
     if (SSL_verify_client_post_handshake(c->ssl) == 1)
         return STEP_DONE;
     SSL_set_verify(c->ssl, mode, NULL);
@@ -275,6 +286,7 @@ static bool set_post_handshake_auth(lua_State *L, struct cotls_ctx *x)
     if (offer && x->server)
         return cotls_refuse(L, "is for clients; a server calls request_client_certificate");
     SSL_CTX_set_post_handshake_auth(x->ssl_ctx, offer);
+    x->post_handshake_auth = offer;
     return true;
 }
 
