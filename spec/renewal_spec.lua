@@ -10,12 +10,7 @@ local code_of, noise = helper.code_of, helper.noise
 local OWN = helper.leaf { subject = "CN=client" }
 local STRANGER = helper.leaf { subject = "CN=stranger", ca = helper.other_ca }
 
-local function with(options, more)
-  local all = {}
-  for name, value in pairs(options) do all[name] = value end
-  for name, value in pairs(more or {}) do all[name] = value end
-  return all
-end
+local with = helper.with
 
 -- Contexts of one version.
 local function contexts(version, client, server)
