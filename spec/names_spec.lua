@@ -171,8 +171,9 @@ describe("names that can't be used", function()
 
   it("raise where they are of another type", function()
     for _, names in ipairs { {}, { "a" }, { ["a.b"] = true }, { ctx } } do
+      local got = next(names) and "table" or "an empty table"
       assert.has_error(function() tls.context { role = "server", names = names } end,
-        "tls.context: option 'names': a table of contexts by server name expected, got " .. (next(names) and "table" or "an empty table"))
+        "tls.context: option 'names': a table of contexts by server name expected, got " .. got)
     end
   end)
 end)
