@@ -171,7 +171,8 @@ asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
 	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
 
 # A subset, since valgrind is slow: what allocates, waits and closes.
-VALGRIND_NAMES ?= connection context credential key pkcs12 store trust drive error bio_fd bio_stream session early x509 make_certificate gc hook socket
+VALGRIND_NAMES ?= connection context credential key pkcs12 store trust verify drive error bio_fd bio_stream \
+                  session ticket early psk names x509 make_certificate gc hook socket
 VALGRIND_SPECS ?= $(wildcard $(VALGRIND_NAMES:%=spec/%_spec.lua))
 VALGRIND       ?= valgrind -q --leak-check=full --show-leak-kinds=definite \
                   --errors-for-leak-kinds=definite --error-exitcode=9 --num-callers=30 \

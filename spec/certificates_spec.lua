@@ -16,9 +16,8 @@ local client_leaf = helper.leaf { subject = "CN=client", ca = issuer, key_type =
 
 -- Both with the intermediate.
 local function with_chain(leaf, more)
-  local options = { certificate = leaf.certificate .. issuer.certificate, key = leaf.key, ca = root.certificate }
-  for name, value in pairs(more or {}) do options[name] = value end
-  return options
+  return helper.with({ certificate = leaf.certificate .. issuer.certificate, key = leaf.key, ca = root.certificate },
+    more)
 end
 
 local function contexts(version, client, server)

@@ -14,15 +14,11 @@ local function make(subject, wish)
 end
 
 local function authority(subject, ca, more)
-  local wish = { is_ca = true, ca = ca }
-  for name, value in pairs(more or {}) do wish[name] = value end
-  return make(subject, wish)
+  return make(subject, helper.with({ is_ca = true, ca = ca }, more))
 end
 
 local function leaf(ca, more)
-  local wish = { names = { "localhost" }, ca = ca }
-  for name, value in pairs(more or {}) do wish[name] = value end
-  return make("leaf", wish)
+  return make("leaf", helper.with({ names = { "localhost" }, ca = ca }, more))
 end
 
 -- What a peer sends: its certificate, then the CAs.
@@ -39,9 +35,7 @@ local GOOD = chain(leaf(MID), MID)
 local TRUST = { ca = ROOT.certificate }
 
 local function trust(more)
-  local all = { ca = ROOT.certificate }
-  for name, value in pairs(more) do all[name] = value end
-  return all
+  return helper.with({ ca = ROOT.certificate }, more)
 end
 
 local function expired(depth, subject)

@@ -14,31 +14,15 @@ local EC_FILE = helper.temp_file(helper.server_leaf.certificate .. helper.server
 
 local SUITES = { "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256" }
 
-local function with(options, more)
-  local all = {}
-  for name, value in pairs(options or {}) do all[name] = value end
-  for name, value in pairs(more or {}) do all[name] = value end
-  return all
-end
+local with = helper.with
 
 -- A handshake of two contexts and one byte back: { client_err =, server_err =, cipher =, version = }.
 local function meet(client_options, server_options)
   local client, server = helper.pair(nil, nil, nil, {
     client = helper.client_context(client_options), server = helper.server_context(server_options),
   })
-  local got = helper.together {
-    function()
-      local ok, err = client:connect()
-      if ok then ok, err = client:recv(1) end
-      return ok, err
-    end,
-    function()
-      local ok, err = server:accept()
-      if ok then ok, err = server:write("x") end
-      return ok, err
-    end,
-  }
-  local result = { ok = got[1][1] ~= nil and got[2][1] ~= nil, client_err = got[1][2], server_err = got[2][2] }
+  local mine, theirs = helper.greet(client, server)
+  local result = { ok = mine[1] ~= nil and theirs[1] ~= nil, client_err = mine[2], server_err = theirs[2] }
   if result.ok then
     assert.equal(server:cipher(), client:cipher())
     result.cipher, result.version, result.certificate = client:cipher(), client:version(), client:peer_certificate()

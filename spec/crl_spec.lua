@@ -5,6 +5,7 @@ local tls = require "cotls"
 local helper = require "spec.helper"
 local judge = require "spec.judge"
 local pki = require "spec.pki"
+local visit = require "spec.visit"
 
 local DAY = 86400
 local ROOT = assert(tls.make_certificate { subject = "CN=root", is_ca = true })
@@ -185,26 +186,11 @@ describe("the lists", function()
   it("are part of what a session stands for", function()
     local session
     local function resumes(crl)
-      local client, server = helper.pair(nil, { session = session }, nil, {
-        client = assert(tls.context(trust(crl))),
-        server = assert(tls.context { role = "server", certificate = CHAIN.certificate, key = CHAIN.key,
-          ticket_keys = { ("k"):rep(80) } }),
-      })
-      helper.together {
-        function()
-          assert(client:connect())
-          assert(client:read(1))
-        end,
-        function()
-          assert(server:accept())
-          assert(server:write("x"))
-        end,
-      }
-      session = client:session():export()
-      local resumed = client:resumed()
-      client:close()
-      server:close()
-      return resumed
+      local server = assert(tls.context { role = "server", certificate = CHAIN.certificate, key = CHAIN.key,
+        ticket_keys = { ("k"):rep(80) } })
+      local got = visit.over(assert(tls.context(trust(crl))), server, { session = session })
+      session = got.client:session():export()
+      return got.resumed
     end
     assert.is_false(resumes(EMPTY))
     assert.is_true(resumes(EMPTY))

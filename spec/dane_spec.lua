@@ -42,12 +42,10 @@ local function record(usage, selector, matching_type, certificate)
 end
 
 local function meeting(leaf, records, trust, more)
-  local options = { dane = records }
-  for name, value in pairs(more or {}) do options[name] = value end
   return {
     client = { ca = trust or helper.other_ca.certificate },
     server = { role = "server", certificate = leaf.certificate, key = leaf.key },
-    options = options,
+    options = helper.with({ dane = records }, more),
   }
 end
 

@@ -4,9 +4,7 @@ local visit = require "spec.visit"
 local client = helper.client_context()
 
 local function server_of(max, options)
-  local all = { max_early_data = max }
-  for name, value in pairs(options or {}) do all[name] = value end
-  return helper.server_context(all)
+  return helper.server_context(helper.with({ max_early_data = max }, options))
 end
 
 -- What a visit with early data comes to: the pieces that the server has read early, what both say of it, resumed.

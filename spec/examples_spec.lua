@@ -4,8 +4,9 @@ local helper = require "spec.helper"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local uv = require "luv"
+local tree = require "spec.tree"
 
-local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
+local root = tree.root
 
 local function example(name, ...)
   return { helper.lua, root .. "examples/" .. name, ... }

@@ -31,10 +31,12 @@ end
 
 helper.server_leaf = helper.leaf()
 
-local function with_defaults(options, defaults)
+--- A new table of all that these have (nil has nothing); where several have it, the last one's.
+function helper.with(...)
   local all = {}
-  for name, value in pairs(defaults) do all[name] = value end
-  for name, value in pairs(options or {}) do all[name] = value end
+  for i = 1, select("#", ...) do
+    for name, value in pairs((select(i, ...)) or {}) do all[name] = value end
+  end
   return all
 end
 
@@ -44,14 +46,14 @@ function helper.server_context(options)
   if not (options and options.certificate) then
     defaults.certificate, defaults.key = helper.server_leaf.certificate, helper.server_leaf.key
   end
-  return assert(tls.context(with_defaults(options, defaults)))
+  return assert(tls.context(helper.with(defaults, options)))
 end
 
 --- A client's context that trusts helper.ca, unless options say what it trusts.
 function helper.client_context(options)
   local defaults = {}
   if not (options and (options.ca or options.insecure)) then defaults.ca = helper.ca.certificate end
-  return assert(tls.context(with_defaults(options, defaults)))
+  return assert(tls.context(helper.with(defaults, options)))
 end
 
 local made = {}
@@ -265,7 +267,7 @@ end
 function helper.pair(transport, client_options, server_options, contexts)
   contexts = contexts or helper.contexts()
   local a, b, pump, _, relay = find_transport(transport).make()
-  local client = assert(contexts.client:wrap(a, with_defaults(client_options, { server_name = "localhost" })))
+  local client = assert(contexts.client:wrap(a, helper.with({ server_name = "localhost" }, client_options)))
   local server = assert(contexts.server:wrap(b, server_options))
   return client, server, pump, relay
 end
@@ -367,6 +369,23 @@ function helper.together(fns, pump)
   local all = {}
   for i, task in ipairs(tasks) do all[i] = task.results end
   return all
+end
+
+--- A handshake, then a byte for the client: on TLS 1.3 it learns with that what the server thinks of it.
+-- @return the client's results, the server's: lists of ok, err
+function helper.greet(client, server, pump)
+  return table.unpack(helper.together({
+    function()
+      local ok, err = client:connect()
+      if ok then ok, err = client:recv(1) end
+      return ok, err
+    end,
+    function()
+      local ok, err = server:accept()
+      if ok then ok, err = server:write("x") end
+      return ok, err
+    end,
+  }, pump))
 end
 
 --- Asks done() again and again, for at most so many seconds (default 5); what names it in the error.
@@ -572,7 +591,7 @@ end
 --- Runs a program to its end, for at most options.seconds (default 30).
 -- @return status, standard output, standard error
 function helper.run(argv, stdin, options)
-  options = with_defaults(options, { stdin = stdin or "" })
+  options = helper.with({ stdin = stdin or "" }, options)
   local child = helper.start(argv, { stdin = options.stdin, env = options.env, cwd = options.cwd })
   local status = child:wait(options.seconds or 30)
   child:stop()

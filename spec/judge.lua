@@ -13,9 +13,7 @@ local helper = require "spec.helper"
 local judge = {}
 
 local function context(options, version)
-  local all = { min_version = version, max_version = version }
-  for name, value in pairs(options) do all[name] = value end
-  return assert(tls.context(all))
+  return assert(tls.context(helper.with({ min_version = version, max_version = version }, options)))
 end
 
 local function failure(ok, err)
@@ -96,12 +94,7 @@ end
 -- @param trust options of the context that judges
 -- @param expected as for `refused`; nil: it is accepted
 function judge.both(certificate, trust, expected)
-  local function as(options)
-    local all = {}
-    for name, value in pairs(trust) do all[name] = value end
-    for name, value in pairs(options) do all[name] = value end
-    return all
-  end
+  local function as(options) return helper.with(trust, options) end
   local own = { certificate = certificate.certificate, key = certificate.key }
   local meetings = { { client = as {}, server = { role = "server", certificate = own.certificate, key = own.key } } }
   for _, mode in ipairs { "require", "optional" } do
@@ -113,9 +106,7 @@ function judge.both(certificate, trust, expected)
   end
   for i, meeting in ipairs(meetings) do
     if expected then
-      local wish = { by = i == 1 and "client" or "server" }
-      for name, value in pairs(expected) do wish[name] = value end
-      judge.refused(meeting, wish)
+      judge.refused(meeting, helper.with({ by = i == 1 and "client" or "server" }, expected))
     else
       judge.accepted(meeting)
     end

@@ -3,32 +3,9 @@
 
 local uv = require "luv"
 local tls = require "cotls"
+local tree = require "spec.tree"
 
-local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
-
-local function read(path)
-  local handle = assert(io.open(root .. path, "rb"))
-  local text = handle:read("a")
-  handle:close()
-  return text
-end
-
--- The files of a folder with that ending: a list of { path =, text = }.
-local function files(folder, ending)
-  local found = {}
-  local scan = uv.fs_scandir(root .. folder)
-  while scan do
-    local name, kind = uv.fs_scandir_next(scan)
-    if not name then break end
-    if kind == "directory" then
-      for _, one in ipairs(files(folder .. "/" .. name, ending)) do found[#found + 1] = one end
-    elseif name:find(ending) then
-      local path = folder .. "/" .. name
-      found[#found + 1] = { path = path, text = read(path) }
-    end
-  end
-  return found
-end
+local read, files = tree.read, tree.files
 
 -- C without comments and without what strings and characters hold; lines stay where they are.
 local codes = {}

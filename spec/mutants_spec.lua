@@ -2,16 +2,10 @@
 -- it is taken out, `make mutants` shows.
 
 local helper = require "spec.helper"
+local tree = require "spec.tree"
 
-local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
+local root, read = tree.root, tree.read
 local mutants = dofile(root .. "scripts/mutants.lua")
-
-local function read(path)
-  local handle = assert(io.open(root .. path, "rb"))
-  local text = handle:read("a")
-  handle:close()
-  return text
-end
 
 local function entries()
   local list = {}

@@ -6,9 +6,7 @@ local CA = helper.ca.certificate
 -- A server's context with a certificate for those names.
 local function context(options, ...)
   local leaf = helper.leaf { names = { ... }, subject = "CN=" .. (...) }
-  local all = { certificate = leaf.certificate, key = leaf.key }
-  for name, value in pairs(options) do all[name] = value end
-  return helper.server_context(all)
+  return helper.server_context(helper.with({ certificate = leaf.certificate, key = leaf.key }, options))
 end
 
 -- What a client that asks for the name, and the server, come to.
@@ -16,19 +14,8 @@ local function visit(server, name, client_options, options)
   options = options or {}
   options.server_name = name
   local a, b = helper.pair(nil, options, nil, { client = helper.client_context(client_options), server = server })
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then ok, err = a:recv(1) end
-      return ok, err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then ok, err = b:write("x") end
-      return ok, err
-    end,
-  }
-  return { ok = got[1][1], err = got[1][2], server_err = got[2][2], client = a, server = b }
+  local mine, theirs = helper.greet(a, b)
+  return { ok = mine[1], err = mine[2], server_err = theirs[2], client = a, server = b }
 end
 
 local function good(...)
@@ -184,8 +171,9 @@ describe("names that can't be used", function()
 
   it("raise where they are of another type", function()
     for _, names in ipairs { {}, { "a" }, { ["a.b"] = true }, { ctx } } do
+      local got = next(names) and "table" or "an empty table"
       assert.has_error(function() tls.context { role = "server", names = names } end,
-        "tls.context: option 'names': a table of contexts by server name expected, got table")
+        "tls.context: option 'names': a table of contexts by server name expected, got " .. got)
     end
   end)
 end)

@@ -7,13 +7,7 @@ local visit = require "spec.visit"
 local CA, OTHER_CA = helper.ca.certificate, helper.other_ca.certificate
 local NAME = "www.example.org"
 
-local function with(...)
-  local all = {}
-  for _, options in ipairs { ... } do
-    for name, value in pairs(options) do all[name] = value end
-  end
-  return all
-end
+local with = helper.with
 
 local function leaf_of(options) return helper.leaf(with({ subject = "CN=client", names = {} }, options)) end
 local own, strange = leaf_of {}, leaf_of { ca = helper.other_ca }

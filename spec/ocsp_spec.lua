@@ -24,9 +24,7 @@ local function server_context(staple, one, options)
 end
 
 local function client_context(ocsp, options)
-  local all = { ocsp = ocsp }
-  for name, value in pairs(options or {}) do all[name] = value end
-  return helper.client_context(all)
+  return helper.client_context(helper.with({ ocsp = ocsp }, options))
 end
 
 -- A handshake of those contexts; the clean end is read, since a TLS 1.3 client's verdict comes after the server's.

@@ -7,19 +7,8 @@ local CA = helper.ca.certificate
 -- Both sides of a handshake: client's result and error, server's result and error, the connections.
 local function shake(contexts, client_options, server_options)
   local client, server = helper.pair(nil, client_options, server_options, contexts)
-  local got = helper.together {
-    function()
-      local ok, err = client:connect()
-      if ok then ok, err = client:recv(1) end -- TLS 1.3: the server's verdict comes later
-      return ok, err
-    end,
-    function()
-      local ok, err = server:accept()
-      if ok then ok, err = server:write("x") end
-      return ok, err
-    end,
-  }
-  return { client = got[1][1], client_err = got[1][2], server = got[2][1], server_err = got[2][2] }, client, server
+  local mine, theirs = helper.greet(client, server)
+  return { client = mine[1], client_err = mine[2], server = theirs[1], server_err = theirs[2] }, client, server
 end
 
 local function raises(pattern, fn, ...)

@@ -3,6 +3,7 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 local judge = require "spec.judge"
+local visit = require "spec.visit"
 
 local MID = assert(tls.make_certificate { subject = "CN=mid", is_ca = true, ca = helper.ca })
 local LEAF = helper.leaf { ca = MID }
@@ -118,23 +119,9 @@ describe("pins", function()
   it("are part of what a session stands for", function()
     local session
     local function connect(pins)
-      local client, server = helper.pair(nil, { session = session }, nil,
-        { client = helper.client_context { pins = pins }, server = helper.contexts().server })
-      helper.together {
-        function()
-          assert(client:connect())
-          assert(client:read(1))
-        end,
-        function()
-          assert(server:accept())
-          assert(server:write("x"))
-        end,
-      }
-      session = client:session():export()
-      local resumed = client:resumed()
-      client:close()
-      server:close()
-      return resumed
+      local got = visit.over(helper.client_context { pins = pins }, helper.contexts().server, { session = session })
+      session = got.client:session():export()
+      return got.resumed
     end
     assert.is_false(connect())
     assert.is_true(connect())

@@ -12,9 +12,7 @@ local HEX = KEY:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
 local VERSIONS = { "1.2", "1.3" }
 
 local function only(version, options)
-  local all = { min_version = version, max_version = version }
-  for name, value in pairs(options) do all[name] = value end
-  return all
+  return helper.with({ min_version = version, max_version = version }, options)
 end
 
 local function client_context(version, psk, more)

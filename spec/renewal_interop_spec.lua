@@ -27,9 +27,7 @@ local function append(list, ...)
 end
 
 local function only(version, options)
-  local all = { min_version = version, max_version = version, timeout = 10 * helper.slow }
-  for name, value in pairs(options or {}) do all[name] = value end
-  return all
+  return helper.with({ min_version = version, max_version = version, timeout = 10 * helper.slow }, options)
 end
 
 -- Serves one s_client: fn(conn, child) is called after the handshake.

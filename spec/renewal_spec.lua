@@ -10,12 +10,7 @@ local code_of, noise = helper.code_of, helper.noise
 local OWN = helper.leaf { subject = "CN=client" }
 local STRANGER = helper.leaf { subject = "CN=stranger", ca = helper.other_ca }
 
-local function with(options, more)
-  local all = {}
-  for name, value in pairs(options) do all[name] = value end
-  for name, value in pairs(more or {}) do all[name] = value end
-  return all
-end
+local with = helper.with
 
 -- Contexts of one version.
 local function contexts(version, client, server)
@@ -217,9 +212,11 @@ describe("a flood of key update requests", function()
       steps = steps + 1
       assert.is_true(steps < 10000)
     until taken == 0 and (want == "write" or not more)
-    assert.is_true(turns > 0, "no step was full")
     assert.is_true(server:stats().bytes_out - sent < 1.5 * limit)
-    if helper.slow < 10 then assert.equal("write", want) end
+    if helper.slow < 10 then -- else it is too little
+      assert.is_true(turns > 0, "no step was full")
+      assert.equal("write", want)
+    end
     -- it was only too much: once the peer reads, all goes on
     local results = helper.together {
       function()

@@ -9,9 +9,7 @@ local function cached(context) return context:session_stats().cached end
 
 for _, version in ipairs { "1.2", "1.3" } do
   local function context(kind, options)
-    local all = { min_version = version, max_version = version }
-    for name, value in pairs(options or {}) do all[name] = value end
-    return helper[kind .. "_context"](all)
+    return helper[kind .. "_context"](helper.with({ min_version = version, max_version = version }, options))
   end
 
   local function client(options)

@@ -5,13 +5,7 @@ local visit = require "spec.visit"
 
 local resumed, session_of = visit.resumed, visit.session
 
-local function with(...)
-  local all = {}
-  for _, options in ipairs { ... } do
-    for name, value in pairs(options) do all[name] = value end
-  end
-  return all
-end
+local with = helper.with
 
 for _, version in ipairs { "1.2", "1.3" } do
   local only = { min_version = version, max_version = version }

@@ -6,9 +6,7 @@ local resumed, session_of = visit.resumed, visit.session
 
 for _, version in ipairs { "1.2", "1.3" } do
   local function context(kind, options)
-    local all = { min_version = version, max_version = version }
-    for name, value in pairs(options or {}) do all[name] = value end
-    return helper[kind .. "_context"](all)
+    return helper[kind .. "_context"](helper.with({ min_version = version, max_version = version }, options))
   end
   local function server_of(options) return context("server", options) end
 

@@ -6,15 +6,9 @@ local tls = require "cotls"
 local core = require "cotls.core"
 local luv = require "cotls.luv"
 local uv = require "luv"
+local tree = require "spec.tree"
 
-local root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or ""
-
-local function read(path)
-  local handle = assert(io.open(root .. path, "rb"))
-  local text = handle:read("a")
-  handle:close()
-  return text
-end
+local root, read = tree.root, tree.read
 
 -- The texts of a folder's files whose names have the pattern.
 local function sources(folder, pattern)

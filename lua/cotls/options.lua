@@ -261,8 +261,9 @@ end
 local function check_type(who, name, value, check, level)
   local ok, what = check(value)
   if not ok then
-    error(("%s: option '%s': %s expected, got %s"):format(who, name, what or "another value",
-      type(value) == "number" and tostring(value) or type(value)), level + 1)
+    local got = type(value) == "number" and tostring(value) or type(value)
+    if got == "table" and next(value) == nil then got = "an empty table" end
+    error(("%s: option '%s': %s expected, got %s"):format(who, name, what or "another value", got), level + 1)
   end
 end
 
