@@ -118,19 +118,34 @@ static const OSSL_PARAM *facts(void *provider)
     return list;
 }
 
-static const OSSL_DISPATCH key_functions[] = {
-    {OSSL_FUNC_KEYMGMT_NEW, (any_function *)new_key},
-    {OSSL_FUNC_KEYMGMT_FREE, (any_function *)free_key},
-    {OSSL_FUNC_KEYMGMT_HAS, (any_function *)has_part},
-    {OSSL_FUNC_KEYMGMT_MATCH, (any_function *)match_keys},
-    {OSSL_FUNC_KEYMGMT_IMPORT, (any_function *)import_key},
-    {OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (any_function *)public_parts},
-    {OSSL_FUNC_KEYMGMT_EXPORT, (any_function *)export_key},
-    {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (any_function *)public_parts},
-    {OSSL_FUNC_KEYMGMT_GET_PARAMS, (any_function *)get_facts},
-    {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (any_function *)facts},
+/* OpenSSL looks for a key's signatures under the key's own name, else under this one. It remembers what it has
+ * found, not what it hasn't: each handshake would search all providers for a signature called EC. */
+static const char *ec_operation(int operation)
+{
+    return operation == OSSL_OP_SIGNATURE ? "ECDSA" : "EC";
+}
+
+/* clang-format off */
+#define KEY_FUNCTIONS                                                    \
+    {OSSL_FUNC_KEYMGMT_NEW, (any_function *)new_key},                    \
+    {OSSL_FUNC_KEYMGMT_FREE, (any_function *)free_key},                  \
+    {OSSL_FUNC_KEYMGMT_HAS, (any_function *)has_part},                   \
+    {OSSL_FUNC_KEYMGMT_MATCH, (any_function *)match_keys},               \
+    {OSSL_FUNC_KEYMGMT_IMPORT, (any_function *)import_key},              \
+    {OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (any_function *)public_parts},      \
+    {OSSL_FUNC_KEYMGMT_EXPORT, (any_function *)export_key},              \
+    {OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (any_function *)public_parts},      \
+    {OSSL_FUNC_KEYMGMT_GET_PARAMS, (any_function *)get_facts},           \
+    {OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (any_function *)facts}
+
+static const OSSL_DISPATCH key_functions[] = {KEY_FUNCTIONS, {0, NULL}};
+
+static const OSSL_DISPATCH ec_functions[] = {
+    KEY_FUNCTIONS,
+    {OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (any_function *)ec_operation},
     {0, NULL},
 };
+/* clang-format on */
 
 /* ---- signatures ---- */
 
@@ -295,18 +310,17 @@ static const OSSL_DISPATCH signature_functions[] = {
 
 #define PROPERTIES "provider=cotls"
 
-/* A key's signatures bear its name. */
 static const OSSL_ALGORITHM *query(void *provider, int operation, int *no_cache)
 {
     static const OSSL_ALGORITHM keys[] = {
         {"RSA:rsaEncryption", PROPERTIES, key_functions, NULL},
-        {"EC:id-ecPublicKey", PROPERTIES, key_functions, NULL},
+        {"EC:id-ecPublicKey", PROPERTIES, ec_functions, NULL},
         {"ED25519", PROPERTIES, key_functions, NULL},
         {NULL, NULL, NULL, NULL},
     };
     static const OSSL_ALGORITHM signatures[] = {
         {"RSA:rsaEncryption", PROPERTIES, signature_functions, NULL},
-        {"EC:id-ecPublicKey", PROPERTIES, signature_functions, NULL},
+        {"ECDSA", PROPERTIES, signature_functions, NULL},
         {"ED25519", PROPERTIES, signature_functions, NULL},
         {NULL, NULL, NULL, NULL},
     };
