@@ -64,7 +64,7 @@ return {
   },
   {
     check = "A hook that can't be waited for is refused outright", file = "src/ask.c",
-    from = "return ASYNC_is_capable() == 1;", to = "return true;", spec = SPEC,
+    from = "return !without_jobs && ASYNC_is_capable() == 1;", to = "return true;", spec = SPEC,
     name = "where OpenSSL can't suspend a handshake hooks that need that are refused, and named",
   },
 }
