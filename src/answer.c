@@ -317,21 +317,20 @@ static void refuse(lua_State *L, struct cotls_conn *c, const char *name, const c
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed)
 {
     struct cotls_asks *a = c->asks;
-    struct cotls_answer *w = a->telling ? NULL : a->pending;
     int first = base + 2;
-    a->at = NULL;
     if (c->ssl == NULL) { /* closed by the function itself, or meanwhile */
         lua_settop(L, base);
         return;
     }
+    struct cotls_answer *w = a->telling ? NULL : a->pending;
     enum cotls_hook hook = w != NULL ? w->hook : a->first->hook;
-    if (lua_gettop(L) < first + 1)
-        lua_settop(L, first + 1);
+    a->at = NULL;
+    lua_settop(L, first + 1); /* what comes more may fill the stack */
     const char *expected = failed || w == NULL ? NULL : hooks[hook].take(L, w, first);
     if (failed || expected != NULL)
         refuse(L, c, hooks[hook].name, expected, first);
     if (w != NULL) {
-        w->ok = !failed && expected == NULL;
+        w->ok = !failed && expected == NULL && !a->refused;
         w->given = true;
         a->pending = NULL;
     } else {
@@ -429,83 +428,5 @@ static bool set_may_accept(lua_State *L, struct cotls_ctx *x)
 const struct cotls_setting cotls_hook_settings[] = {
     {"hooks", set_hooks},
     {"on_verify_may_accept", set_may_accept},
-    {NULL, NULL},
-};
-
-/* ---- methods for hooks ---- */
-
-static bool in_hook(const struct cotls_conn *c, unsigned which)
-{
-    return c->ssl != NULL && cotls_is_asked(c) && (which & (1U << c->asks->pending->hook)) != 0;
-}
-
-/* conn:set_context(ctx) → conn */
-static int conn_set_context(lua_State *L)
-{
-    struct cotls_conn *c = cotls_check_conn(L);
-    struct cotls_ctx *x = cotls_check_context(L, 2);
-    luaL_argcheck(L, x->server == c->ctx->server, 2, "the context has the other role");
-    if (!in_hook(c, 1U << HOOK_CLIENT_HELLO | 1U << HOOK_CERTIFICATE | 1U << HOOK_SERVER_NAME))
-        return luaL_error(L, "set_context: only in on_client_hello, on_server_name and on_certificate");
-    if (c->asks->pending->hook == HOOK_SERVER_NAME && !cotls_same_verification(c->active, x))
-        return luaL_error(L, "set_context: on_server_name comes after sessions are looked up: a context that "
-                             "verifies otherwise is set in on_client_hello");
-    lua_settop(L, 2);
-    if (!cotls_names_switch(c, x))
-        return luaL_error(L, "set_context: OpenSSL can't switch to the context");
-    lua_setiuservalue(L, 1, UV_ACTIVE);
-    return 1;
-}
-
-/* Why the connection can't have a key that lives elsewhere, or NULL. */
-static const char *refuse_remote(struct cotls_conn *c, const struct cotls_credential *k)
-{
-    if (!cotls_hooked(c, HOOK_SIGN))
-        return "the context in force has no function sign";
-    return c->ctx->server && EVP_PKEY_is_a(k->key, "RSA") ? cotls_signing_suites(NULL, c->ssl) : NULL;
-}
-
-/* core.use_credential(conn, credential) → conn or nil, err */
-int cotls_use_credential(lua_State *L)
-{
-    struct cotls_conn *c = cotls_check_conn(L);
-    const struct cotls_credential *k = luaL_checkudata(L, 2, COTLS_CREDENTIAL);
-    lua_settop(L, 2);
-    if (!in_hook(c, 1U << HOOK_CLIENT_HELLO | 1U << HOOK_CERTIFICATE | 1U << HOOK_SERVER_NAME))
-        return luaL_error(L, "use_certificate: only in on_client_hello, on_server_name and on_certificate");
-    const char *fault = k->remote ? refuse_remote(c, k) : NULL;
-    if (fault != NULL) {
-        lua_pushstring(L, fault);
-        cotls_error_config(L, "sign");
-        return cotls_nil_error(L);
-    }
-    cotls_clear_errors();
-    if (SSL_use_cert_and_key(c->ssl, k->leaf, k->key, k->chain, 1) != 1) {
-        cotls_push_queue_reason(L);
-        cotls_error_config(L, "certificate");
-        return cotls_nil_error(L);
-    }
-    if (k->ocsp != NULL)
-        c->staple = (struct cotls_text){(const char *)k->ocsp, k->ocsp_len};
-    lua_setiuservalue(L, 1, UV_CREDENTIAL);
-    return 1;
-}
-
-/* core.use_staple(conn, der) → conn */
-int cotls_use_staple(lua_State *L)
-{
-    struct cotls_conn *c = cotls_check_conn(L);
-    size_t n;
-    const char *der = luaL_checklstring(L, 2, &n);
-    lua_settop(L, 2);
-    if (c->ssl == NULL || !cotls_is_asked(c))
-        return luaL_error(L, "set_ocsp_response: only in a hook");
-    c->staple = (struct cotls_text){der, n};
-    lua_setiuservalue(L, 1, UV_STAPLE);
-    return 1;
-}
-
-const luaL_Reg cotls_hook_methods[] = {
-    {"set_context", conn_set_context},
     {NULL, NULL},
 };

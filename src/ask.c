@@ -25,6 +25,9 @@ bool cotls_asks_make(struct cotls_conn *c)
 
 /* ---- answers ---- */
 
+/* Of one handshake: a hello may name thousands of sessions and tickets, and each question costs the hook's work. */
+#define MAX_QUESTIONS 64
+
 static void free_answer(struct cotls_answer *w)
 {
     OPENSSL_cleanse(w->data, w->len); /* a key, maybe */
@@ -55,7 +58,10 @@ static struct cotls_answer *find(const struct cotls_asks *a, enum cotls_hook hoo
 static struct cotls_answer *file_question(struct cotls_asks *a, enum cotls_hook hook, const void *question,
                                           size_t n)
 {
-    struct cotls_answer *w = malloc(sizeof *w + n);
+    unsigned count = 0;
+    for (const struct cotls_answer *other = a->answers; other != NULL; other = other->next)
+        count++;
+    struct cotls_answer *w = count < MAX_QUESTIONS ? malloc(sizeof *w + n) : NULL;
     if (w == NULL)
         return NULL;
     *w = (struct cotls_answer){.hook = hook, .question_len = n, .next = a->answers};
@@ -121,20 +127,22 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
         *later = false;
     if (w != NULL && w->given && !a->cancelled)
         return w->ok ? w : NULL;
-    if (w == NULL && !is_over(a))
-        w = file_question(a, hook, question, n);
-    if (w == NULL || is_over(a))
+    if (is_over(a))
         return NULL;
+    if (w == NULL && (w = file_question(a, hook, question, n)) == NULL) {
+        cotls_ask_refuse(c, "a hook can't be asked: no memory, or too many questions");
+        return NULL;
+    }
     a->pending = w;
     if (later != NULL) {
         *later = true;
         return NULL;
     }
-    if (wait_in_job(a, w))
+    if (wait_in_job(a, w) && !a->cancelled)
         return w->ok ? w : NULL;
     a->pending = NULL;
     if (!is_over(a))
-        c->refusal = "a hook is wanted where it can't be waited for";
+        cotls_ask_refuse(c, "a hook is wanted where it can't be waited for");
     return NULL;
 }
 
@@ -225,7 +233,10 @@ int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, s
     struct cotls_asks *a = c->asks;
     if (!needs_job(c) || (a->wait == NULL && (a->wait = ASYNC_WAIT_CTX_new()) == NULL))
         return function(c->ssl, data, size, done);
+    if (a->job != NULL) /* the function itself is past it */
+        cotls_clear_errors();
     if (a->job != NULL && a->function != function) {
+        ERR_raise(ERR_LIB_SSL, ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED);
         c->refusal = "another operation has left a hook unanswered";
         return -1;
     }
@@ -241,8 +252,11 @@ int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *da
     *done = 0;
     if (!needs_job(c))
         return function(c->ssl, data, COTLS_RECORD, done);
-    if (a->buffer == NULL && (a->buffer = malloc(COTLS_RECORD)) == NULL)
+    if (a->buffer == NULL && (a->buffer = malloc(COTLS_RECORD)) == NULL) {
+        cotls_clear_errors();
+        ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
         return -1;
+    }
     if (a->job == NULL)
         a->done = 0;
     int ret = cotls_call(c, function, a->buffer, COTLS_RECORD, &a->done);

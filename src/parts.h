@@ -112,6 +112,9 @@ int cotls_hook_push(lua_State *L, struct cotls_conn *c,
                     struct cotls_slot *s); /* handler, function, arguments: their number, or -1 */
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
 void cotls_hooks_install(struct cotls_ctx *x);
+
+/* ---- change.c: what hooks change ---- */
+
 int cotls_use_credential(lua_State *L);
 int cotls_use_staple(lua_State *L);
 extern const luaL_Reg cotls_hook_methods[];
