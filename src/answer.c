@@ -139,10 +139,11 @@ static int push_signing(lua_State *L, struct cotls_conn *c, const struct cotls_a
 static bool keep(struct cotls_answer *w, const void *data, size_t n)
 {
     w->data = malloc(n > 0 ? n : 1);
+    if (w->data == NULL)
+        return false;
+    memcpy(w->data, data, n);
     w->len = n;
-    if (w->data != NULL)
-        memcpy(w->data, data, n);
-    return w->data != NULL;
+    return true;
 }
 
 static const char *take_true(lua_State *L, struct cotls_answer *w, int first)
@@ -356,7 +357,7 @@ void cotls_hooks_install(struct cotls_ctx *x)
 {
     SSL_CTX *ctx = x->ssl_ctx;
     unsigned hooks_in = x->hooks_below;
-    if (hooks_in & (1U << HOOK_CLIENT_HELLO))
+    if (x->server && hooks_in != 0)
         SSL_CTX_set_client_hello_cb(ctx, cotls_hook_client_hello, NULL);
     if (hooks_in & (1U << HOOK_CERTIFICATE | 1U << HOOK_SESSION_GET))
         SSL_CTX_set_cert_cb(ctx, cotls_hook_certificate, NULL);

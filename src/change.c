@@ -16,17 +16,16 @@ static bool in_hook(const struct cotls_conn *c, unsigned which)
 
 /* ---- another context ---- */
 
-/* The hooks of a context that would not be asked any more if that one of another context set it: the question is
- * over, or OpenSSL asks the context at the door alone. */
+/* The hooks of a context that would not be asked any more if that one of another context set it. (Of sessions and
+ * ticket keys the switch makes the door ask; one that is not asked for is unknown.) */
 static unsigned too_late(const struct cotls_conn *c, enum cotls_hook hook)
 {
-    unsigned doors = (BIT(HOOK_SESSION_GET) | BIT(HOOK_TICKET_KEY)) & ~c->ctx->hooks_below;
     unsigned named = BIT(HOOK_CLIENT_HELLO) | BIT(HOOK_SERVER_NAME) | BIT(HOOK_PSK);
     if (hook == HOOK_CLIENT_HELLO)
-        return BIT(HOOK_CLIENT_HELLO) | doors;
+        return BIT(HOOK_CLIENT_HELLO);
     if (hook == HOOK_SERVER_NAME)
-        return named | doors;
-    return named | doors | BIT(HOOK_CERTIFICATE) | BIT(HOOK_ALPN) | (c->ctx->server ? 0 : BIT(HOOK_VERIFY));
+        return named;
+    return named | BIT(HOOK_CERTIFICATE) | BIT(HOOK_ALPN) | (c->ctx->server ? 0 : BIT(HOOK_VERIFY));
 }
 
 static bool takes_version(SSL_CTX *ctx, int version)

@@ -208,6 +208,8 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
 {
     struct cotls_conn *c = SSL_get_app_data(ssl);
     (void)arg;
+    if (!cotls_same_hello(c, alert))
+        return SSL_CLIENT_HELLO_ERROR;
     if (asks_hello(c)) {
         bool later;
         const struct cotls_answer *w = cotls_ask(c, HOOK_CLIENT_HELLO, NULL, 0, &later);

@@ -113,6 +113,10 @@ int cotls_hook_push(lua_State *L, struct cotls_conn *c,
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
 void cotls_hooks_install(struct cotls_ctx *x);
 
+/* ---- second_hello.c ---- */
+
+bool cotls_same_hello(struct cotls_conn *c, int *alert);
+
 /* ---- change.c: what hooks change ---- */
 
 int cotls_use_credential(lua_State *L);

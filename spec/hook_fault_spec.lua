@@ -1,0 +1,135 @@
+-- SPDX-License-Identifier: MIT
+-- Ways around a hook: another ClientHello than the one it has judged, a context whose hooks come too late, more
+-- questions than it can answer, more results than fit.
+
+local hello = require "spec.hello"
+local helper = require "spec.helper"
+
+local ALPN, PRE_SHARED_KEY = 16, 41
+local CA = helper.ca.certificate
+
+local function yes() return true end
+
+local function accept(client, server, options)
+  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
+  local got = helper.together {
+    function()
+      local ok, err = a:connect()
+      if ok then a:read(1) end -- what comes first are tickets
+      return ok, err
+    end,
+    function()
+      local ok, err = b:accept()
+      if ok then b:write("x") end
+      return ok, err
+    end,
+  }
+  local alpn = b:alpn()
+  local session = got[1][1] and a:session()
+  a:close()
+  b:close()
+  return got[2][1] and true, got[2][2], alpn, session
+end
+
+-- What comes of set_context(context) in that hook.
+local function sets(hook, context, options)
+  local reason
+  options = options or {}
+  options[hook] = function(conn)
+    local ok, message = pcall(conn.set_context, conn, context)
+    reason = not ok and message or nil
+    return true
+  end
+  local server = helper.server_context(options)
+  local ok = accept(helper.contexts().client, server)
+  assert.is_true(ok)
+  return reason
+end
+
+describe("after a HelloRetryRequest", function()
+  local client = helper.client_context { groups = "X25519:P-384" }
+  local options = { server_name = "localhost", alpn = { "a" } }
+
+  for _, hook in ipairs { "on_client_hello", "on_server_name", "on_certificate" } do
+    it(hook .. " has judged the first hello, and another is refused", function()
+      local server = helper.server_context { groups = "P-384", [hook] = yes }
+      assert.equal("ServerHello", (hello.retry(server, client, options, function(record) return record end)))
+      for type, content in pairs { [hello.SERVER_NAME] = hello.server_name("other.example"), [ALPN] = "\0\2\1b" } do
+        local alert, err = hello.retry(server, client, options, function(record)
+          return hello.with(record, type, content)
+        end)
+        assert.equal(47, alert)
+        assert.equal("the client has changed its ClientHello after a HelloRetryRequest", err.reason)
+      end
+    end)
+  end
+end)
+
+describe("set_context", function()
+  it("takes no context whose hooks would not be asked any more", function()
+    for hook, later in pairs {
+      on_client_hello = { "on_client_hello" },
+      on_server_name = { "on_client_hello", "on_server_name" },
+      on_certificate = { "on_client_hello", "on_server_name", "on_certificate", "on_alpn" },
+    } do
+      for _, name in ipairs(later) do
+        local reason = sets(hook, helper.server_context { [name] = function() return nil end })
+        assert.matches("a hook that would not be asked any more", reason, hook .. " " .. name)
+      end
+    end
+    assert.is_nil(sets("on_client_hello", helper.server_context { on_server_name = yes, on_certificate = yes }))
+  end)
+
+  it("takes no context that does not take what is agreed on", function()
+    local old = helper.server_context { max_version = "1.2" }
+    local suite = helper.server_context { ciphersuites = "TLS_CHACHA20_POLY1305_SHA256", ca = CA }
+    assert.matches("protocol version", sets("on_server_name", old))
+    assert.matches("protocol version", sets("on_certificate", old))
+    assert.matches("cipher suite", sets("on_certificate", suite, { ciphersuites = "TLS_AES_128_GCM_SHA256" }))
+    assert.is_nil(sets("on_client_hello", old))
+  end)
+
+  it("takes none that verifies otherwise, at a client", function()
+    local own = helper.leaf()
+    local server = helper.server_context { verify_client = "optional", ca = CA }
+    local reason
+    local client = helper.client_context { certificate = own.certificate, key = own.key,
+      on_certificate = function(conn)
+        local ok, message = pcall(conn.set_context, conn, helper.client_context { insecure = true })
+        reason = not ok and message
+        return true
+      end }
+    assert.is_true(accept(client, server))
+    assert.matches("verifies otherwise", reason)
+  end)
+end)
+
+it("a hook may give as many results as it likes", function()
+  local many = {}
+  for i = 1, 2000 do many[i] = i end
+  for n = 1, 2000, 37 do
+    local server = helper.server_context {
+      on_alpn = function(_, offered) return offered[1], table.unpack(many, 1, n) end,
+      on_certificate = function() return true, table.unpack(many, 1, n) end,
+    }
+    local ok, _, alpn = accept(helper.contexts().client, server, { alpn = { "a" } })
+    assert.same({ true, "a" }, { ok, alpn })
+  end
+end)
+
+it("one hello asks on_session_get no more than 64 times, and is refused then", function()
+  local client = helper.client_context { min_version = "1.3" }
+  local asked = 0
+  local server = helper.server_context { on_session_get = function() asked = asked + 1 end }
+  local _, _, _, session = accept(client, helper.server_context())
+  local record = hello.of(client, { server_name = "localhost", session = session })
+  local ids, binders = {}, {}
+  for i = 1, 100 do
+    ids[i] = (">s2 I4"):pack(("%032d"):format(i), 0)
+    binders[i] = (">s1"):pack(("b"):rep(32))
+  end
+  local content = (">s2 s2"):pack(table.concat(ids), table.concat(binders))
+  local _, err = hello.meet(server, hello.with(record, PRE_SHARED_KEY, content))
+  assert.equal(64, asked)
+  assert.equal("hook", err.code)
+end)
