@@ -1,0 +1,102 @@
+-- The checks of hooks: who is not answered well refuses. See scripts/mutants.lua.
+
+local WAIT = "spec/hook_wait_spec.lua"
+local SCOPE = "spec/hook_scope_spec.lua"
+local PSK = "spec/psk_hook_spec.lua"
+
+local function wait(hook, what)
+  return hook .. " on TLS 1.3 " .. what
+end
+
+local BY_ERROR = "refuses by an error, before and after a yield"
+local BY_TYPE = "refuses by a wrong type, and by nil unless that is an answer"
+local ANEW = "a handshake after the first one asks on_verify anew on TLS "
+
+return {
+  title = "Hooks",
+  {
+    check = "A function that fails has not answered", file = "src/answer.c",
+    from = "w->ok = !failed && expected == NULL;", to = "w->ok = expected == NULL;", spec = WAIT,
+    name = wait("on_verify of a server", BY_ERROR),
+  },
+  {
+    check = "An answer of another type is none", file = "src/answer.c", from = "w->ok = !failed && expected == NULL;",
+    to = "w->ok = !failed;", spec = WAIT, name = wait("on_verify of a server", BY_TYPE),
+  },
+  {
+    check = "A server's on_verify is obeyed", file = "src/hook.c", from = "return good && ok;", to = "return ok;",
+    spec = WAIT, name = wait("on_verify of a server", BY_ERROR),
+  },
+  {
+    check = "A server's on_verify waits in its job", file = "src/hook.c",
+    from = "SSL_is_server(ssl) ? NULL : &later) != NULL;", to = "&later) != NULL;",
+    spec = WAIT, name = wait("on_verify of a server", BY_ERROR),
+  },
+  {
+    check = "on_verify accepts no chain that was refused", file = "src/hook.c",
+    from = "if (good && !ok && c->active->verify_may_accept) {", to = "if (good && !ok) {", spec = "spec/hook_spec.lua",
+    name = "a hook that waits, on TLS 1.3 on_verify of a client makes it stricter, and laxer only if that is said",
+  },
+  {
+    check = "A chain that was refused stays so when a client is retried", file = "src/hook.c",
+    from = "return a->verify_ok;", to = "return true;", spec = "spec/hook_spec.lua",
+    name = "a hook that waits, on TLS 1.3 on_verify of a client makes it stricter, and laxer only if that is said",
+  },
+  {
+    check = "Another certificate's answer is forgotten on TLS 1.3", file = "src/ask.c",
+    from = "c->asks->job == NULL && !SSL_in_init(c->ssl))", to = "c->asks->job == NULL && 0)",
+    spec = SCOPE,
+    name = ANEW .. "1.3, while data go by",
+  },
+  {
+    check = "on_alpn gives one of the offered names", file = "src/answer.c",
+    from = "if (w->question[at] == n && memcmp(w->question + at + 1, text, n) == 0)", to = "if (true)",
+    spec = WAIT, name = wait("on_alpn of a server", BY_TYPE),
+  },
+  {
+    check = "on_alpn that refuses ends the handshake", file = "src/hook.c",
+    from = "if (w == NULL)\n        return SSL_TLSEXT_ERR_ALERT_FATAL;\n    *out = w->data;",
+    to = "if (w == NULL)\n        return SSL_TLSEXT_ERR_NOACK;\n    *out = w->data;", spec = "spec/hook_spec.lua",
+    name = "a hook that waits, on TLS 1.3 on_alpn chooses, refuses",
+  },
+  {
+    check = "on_server_name that refuses ends the handshake", file = "src/hook.c",
+    from = "        *alert = SSL_AD_UNRECOGNIZED_NAME;\n        return SSL_TLSEXT_ERR_ALERT_FATAL;",
+    to = "        return SSL_TLSEXT_ERR_NOACK;", spec = "spec/hook_spec.lua",
+    name = "a hook that waits, on TLS 1.3 on_server_name is told the name, refuses",
+  },
+  {
+    check = "A refusal that OpenSSL does not hear fails the operation", file = "src/drive.c",
+    from = "if (c->asks->refused && s->step", to = "if (0 && s->step", spec = "spec/keylog_spec.lua",
+    name = "the secrets of TLS 1.3 refuse the operation where the hook fails, and wait where it waits",
+  },
+  {
+    check = "Who sets a context and then refuses has refused", file = "src/names.c",
+    from = "SSL_set_cert_cb(ssl, cotls_hook_certificate, NULL);", to = "", spec = SCOPE,
+    name = "the hooks of names and of a context that a hook sets are asked; who sets one and then refuses has refused",
+  },
+  {
+    check = "An answer that comes too late is none", file = "src/drive.c", from = "return in_time(L, c, s, results);",
+    to = "return true;", spec = "spec/hook_spec.lua",
+    name = "a hook that takes longer than handshake_timeout has accepted nothing",
+  },
+  {
+    check = "A hook that needs a job is refused where there are none", file = "src/answer.c",
+    from = "if (!check_pause(L, x))", to = "if (0)", spec = SCOPE,
+    name = "hooks without jobs are refused by name, but for those that OpenSSL retries",
+  },
+  {
+    check = "A closed connection sends nothing while its job ends", file = "src/ask.c", from = "    c->dead = true;\n",
+    to = "", spec = WAIT,
+    name = wait("on_alpn of a server", "may be closed by another coroutine meanwhile, and nothing is sent any more"),
+  },
+  {
+    check = "on_psk that refuses ends the handshake", file = "src/psk.c",
+    from = "return c->asks == NULL || !c->asks->refused;", to = "return true;", spec = PSK,
+    name = "on_psk on TLS 1.3 an error and a wrong answer refuse",
+  },
+  {
+    check = "on_psk is not asked about tickets", file = "src/psk.c", from = "is_ticket(c, identity, n))", to = "0)",
+    spec = PSK, name = "on_psk on TLS 1.3 is not asked about tickets of ours",
+  },
+}
