@@ -48,12 +48,12 @@ return {
     to = "if (0)", spec = SPEC, name = "RSA key exchange is what a server with such a key doesn't offer",
   },
   {
-    check = "Nor with one that a hook gives", file = "src/answer.c",
+    check = "Nor with one that a hook gives", file = "src/change.c",
     from = "return c->ctx->server && EVP_PKEY_is_a(k->key, \"RSA\") ?", to = "return 0 ?", spec = SPEC,
     name = "RSA key exchange is what a server with such a key doesn't offer",
   },
   {
-    check = "A hook gives such a key only where it is asked", file = "src/answer.c",
+    check = "A hook gives such a key only where it is asked", file = "src/change.c",
     from = "if (!cotls_hooked(c, HOOK_SIGN))", to = "if (0)", spec = SPEC,
     name = "a credential whose key is elsewhere is refused by a hook of a context that has no function sign",
   },
