@@ -45,6 +45,10 @@ static int ask_verify(struct cotls_conn *c, SSL *ssl, X509_STORE_CTX *store)
     } else {
         ok = cotls_verify_chain(c, store);
         note_verdict(c, store, ok);
+        if (c->asks->chain == NULL && X509_STORE_CTX_get0_chain(store) != NULL) { /* no memory to show it */
+            cotls_ask_refuse(c, "no memory for on_verify's report");
+            return 0;
+        }
     }
     bool good = cotls_ask(c, HOOK_VERIFY, leaf, sizeof leaf, SSL_is_server(ssl) ? NULL : &later) != NULL;
     if (later)

@@ -815,10 +815,10 @@ function Connection:early_data_status() end
 function Connection:session() end
 
 ---Inside `on_client_hello`, `on_server_name` and `on_certificate`: another context, with all that it says, for the rest
----of the handshake. See SSL_set_SSL_CTX(3). Raises elsewhere, if the other context is of the other role, and where it
----comes too late: in `on_server_name`, and at a client, for one that verifies otherwise; after `on_client_hello` for one
----that does not take the version or suite agreed on; for one with a hook that would not be asked any more; and at a
----server after its ServerHello, as in a renegotiation, for any but the one in force.
+---of the handshake. See SSL_set_SSL_CTX(3). Raises elsewhere, if the other context is of the other role, and where
+---it comes too late: in `on_server_name`, and at a client, for one that verifies otherwise; after `on_client_hello` for
+---one that does not take the version or suite agreed on; for one with a hook that would not be asked any more; and at
+---a server after its ServerHello, as in a renegotiation, for any but the one in force.
 ---@param context cotls.Context
 ---@return cotls.Connection conn Itself.
 function Connection:set_context(context) end
