@@ -297,7 +297,8 @@ static int ctx_gc(lua_State *L)
     struct cotls_ctx *x = luaL_checkudata(L, 1, COTLS_CONTEXT);
     SSL_CTX *ctx = x->ssl_ctx;
     x->ssl_ctx = NULL;
-    SSL_CTX_set_app_data(ctx, NULL); /* its sessions go without a word */
+    if (ctx != NULL)
+        SSL_CTX_set_app_data(ctx, NULL); /* its sessions go without a word */
     SSL_CTX_free(ctx);
     cotls_removed_free(x);
     cotls_keylog_close(x);
