@@ -39,6 +39,7 @@ static const struct server servers[] = {
 };
 
 enum { SERVERS = sizeof servers / sizeof servers[0] };
+_Static_assert((int)SERVERS <= (int)MAX_SERVERS, "the report has room for every server");
 
 struct settings {
     struct scale scale;
