@@ -461,7 +461,8 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     return step;
 }
 
-static int push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+/* What an operation gives that has nothing else to tell. */
+int cotls_push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     (void)c;
     (void)s;
@@ -469,10 +470,10 @@ static int push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return 1;
 }
 
-const struct cotls_op cotls_op_do_handshake = {"do_handshake", SLOT_WHOLE, true,
-                                               handshake_step, push_self,  NULL};
-const struct cotls_op cotls_op_accept = {"accept", SLOT_WHOLE, true, handshake_step, push_self, NULL};
-const struct cotls_op cotls_op_connect = {"connect", SLOT_WHOLE, true, handshake_step, push_self, NULL};
+const struct cotls_op cotls_op_do_handshake = {"do_handshake", SLOT_WHOLE,      true,
+                                               handshake_step, cotls_push_self, NULL};
+const struct cotls_op cotls_op_accept = {"accept", SLOT_WHOLE, true, handshake_step, cotls_push_self, NULL};
+const struct cotls_op cotls_op_connect = {"connect", SLOT_WHOLE, true, handshake_step, cotls_push_self, NULL};
 
 /* Chooses the side as SSL_set_accept_state(3) does; contrary to the context's role it raises. */
 void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb)

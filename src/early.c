@@ -101,14 +101,6 @@ static enum cotls_step write_early_step(lua_State *L, struct cotls_conn *c, stru
     return step == STEP_DONE ? cotls_flush_step(c) : step;
 }
 
-/* err.written: the bytes that are encrypted; they are sent or will be. */
-static void annotate_write_early(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    (void)c;
-    lua_pushinteger(L, (lua_Integer)s->written);
-    lua_setfield(L, -2, "written");
-}
-
 /* ---- the server ---- */
 
 static int read_early(SSL *ssl, void *data, size_t size, size_t *got)
@@ -175,16 +167,8 @@ static int push_early(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return 1;
 }
 
-static int push_conn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    (void)c;
-    (void)s;
-    lua_pushvalue(L, 1);
-    return 1;
-}
-
-static const struct cotls_op op_write_early = {"write_early",    SLOT_WHOLE, true,
-                                               write_early_step, push_conn,  annotate_write_early};
+static const struct cotls_op op_write_early = {"write_early",    SLOT_WHOLE,      true,
+                                               write_early_step, cotls_push_self, cotls_annotate_written};
 static const struct cotls_op op_read_early = {"read_early",    SLOT_WHOLE, true,
                                               read_early_step, push_early, NULL};
 

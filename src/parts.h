@@ -135,6 +135,7 @@ void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side,
 void cotls_handshake_begin(struct cotls_conn *c);
 struct cotls_text cotls_peer(struct cotls_conn *c); /* its address */
 void cotls_conn_close(lua_State *L, int index, bool notify);
+int cotls_push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_wrap(lua_State *L);
 void cotls_connection_open(lua_State *L);
 
@@ -142,6 +143,7 @@ void cotls_connection_open(lua_State *L);
 
 extern const luaL_Reg cotls_transfer_methods[];
 enum cotls_step cotls_fill(struct cotls_conn *c); /* one SSL_read into c->plain */
+void cotls_annotate_written(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
 /* ---- facts.c: what is known of a connection, open or closed ---- */
 

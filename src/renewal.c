@@ -90,14 +90,6 @@ static enum cotls_step send_message(struct cotls_conn *c, struct cotls_slot *s,
     return cotls_flush_step(c);
 }
 
-static int push_conn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    (void)c;
-    (void)s;
-    lua_pushvalue(L, 1);
-    return 1;
-}
-
 /* ---- key_update ---- */
 
 static enum cotls_step ask_key_update(struct cotls_conn *c, bool with_answer)
@@ -224,12 +216,12 @@ static void annotate_renegotiation(lua_State *L, struct cotls_conn *c, struct co
     }
 }
 
-static const struct cotls_op op_key_update = {"key_update",    SLOT_WRITE, false,
-                                              key_update_step, push_conn,  NULL};
+static const struct cotls_op op_key_update = {"key_update",    SLOT_WRITE,      false,
+                                              key_update_step, cotls_push_self, NULL};
 static const struct cotls_op op_request = {
-    "request_client_certificate", SLOT_WRITE, false, request_step, push_conn, NULL};
-static const struct cotls_op op_renegotiate = {"renegotiate",    SLOT_WHOLE, true,
-                                               renegotiate_step, push_conn,  annotate_renegotiation};
+    "request_client_certificate", SLOT_WRITE, false, request_step, cotls_push_self, NULL};
+static const struct cotls_op op_renegotiate = {"renegotiate",    SLOT_WHOLE,      true,
+                                               renegotiate_step, cotls_push_self, annotate_renegotiation};
 
 /* ---- methods ---- */
 

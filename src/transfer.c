@@ -332,16 +332,8 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
     }
 }
 
-static int push_conn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    (void)c;
-    (void)s;
-    lua_pushvalue(L, 1);
-    return 1;
-}
-
 /* err.written: the bytes that are encrypted; they are sent or will be. */
-static void annotate_write(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+void cotls_annotate_written(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     (void)c;
     lua_pushinteger(L, (lua_Integer)s->written);
@@ -386,11 +378,12 @@ static enum cotls_step shutdown_step(lua_State *L, struct cotls_conn *c, struct 
 static const struct cotls_op op_read = {"read", SLOT_READ, false, read_step, push_read, annotate_read};
 static const struct cotls_op op_recv = {"recv", SLOT_READ, false, recv_step, push_received, annotate_read};
 static const struct cotls_op op_peek = {"peek", SLOT_READ, false, recv_step, push_peeked, annotate_read};
-static const struct cotls_op op_write = {"write", SLOT_WRITE, false, write_step, push_conn, annotate_write};
-static const struct cotls_op op_shutdown_write = {"shutdown",          SLOT_WRITE, false,
-                                                  shutdown_write_step, push_conn,  NULL};
-static const struct cotls_op op_shutdown = {"shutdown",    SLOT_WHOLE, false,
-                                            shutdown_step, push_conn,  annotate_read};
+static const struct cotls_op op_write = {"write",    SLOT_WRITE,      false,
+                                         write_step, cotls_push_self, cotls_annotate_written};
+static const struct cotls_op op_shutdown_write = {"shutdown",          SLOT_WRITE,      false,
+                                                  shutdown_write_step, cotls_push_self, NULL};
+static const struct cotls_op op_shutdown = {"shutdown",    SLOT_WHOLE,      false,
+                                            shutdown_step, cotls_push_self, annotate_read};
 
 /* ---- methods ---- */
 
