@@ -317,7 +317,7 @@ describe("the shapes in the types file", function()
     for _, source in ipairs(sources("src", "%.c$")) do
       for _, pattern in ipairs {
         'cotls_error_plain%(L, "([%l_]+)"', 'fail%(L, c, [&%w]+, "([%l_]+)"', 'fail%(L, c, s, write %? "([%l_]+)"',
-        'fail%(L, c, s, write %? "[%l_]+" : "([%l_]+)"', 'fail_plain%(L, "([%l_]+)"', 'push_new%(L, "([%l_]+)"',
+        'fail%(L, c, s, write %? "[%l_]+" : "([%l_]+)"', 'cotls_fail%(L, "([%l_]+)"', 'push_new%(L, "([%l_]+)"',
       } do
         for code in source:gmatch(pattern) do made[code] = true end
       end

@@ -121,8 +121,7 @@ static int push_report(lua_State *L, struct cotls_conn *c, const struct cotls_an
     lua_setfield(L, -2, "text");
     lua_pushinteger(L, a->verify_depth);
     lua_setfield(L, -2, "depth");
-    lua_pushstring(L, c->names_len > 0 ? c->names : NULL);
-    lua_setfield(L, -2, "name");
+    cotls_set_string(L, "name", c->names_len > 0 ? c->names : NULL);
     return 2;
 }
 

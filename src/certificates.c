@@ -149,8 +149,7 @@ static void push_sct(lua_State *L, int source, const unsigned char *p, size_t n)
     lua_pushinteger(L, p[0] + 1);
     lua_setfield(L, -2, "version");
     if (source > 0 && source < (int)(sizeof sources / sizeof *sources)) {
-        lua_pushstring(L, sources[source]);
-        lua_setfield(L, -2, "source");
+        cotls_set_string(L, "source", sources[source]);
     }
     if (p[0] == SCT_VERSION_V1)
         set_v1(L, p, n);

@@ -116,14 +116,12 @@ int cotls_use_credential(lua_State *L)
     const char *fault = k->remote ? refuse_remote(c, k) : NULL;
     if (fault != NULL) {
         lua_pushstring(L, fault);
-        cotls_error_config(L, "sign");
-        return cotls_nil_error(L);
+        return cotls_fail_config(L, "sign");
     }
     cotls_clear_errors();
     if (SSL_use_cert_and_key(c->ssl, k->leaf, k->key, k->chain, 1) != 1) {
         cotls_push_queue_reason(L);
-        cotls_error_config(L, "certificate");
-        return cotls_nil_error(L);
+        return cotls_fail_config(L, "certificate");
     }
     take_staple(L, c, k);
     lua_setiuservalue(L, 1, UV_CREDENTIAL);

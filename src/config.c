@@ -439,19 +439,13 @@ static void set_encryption(lua_State *L, int nid)
     lua_setfield(L, -2, "encryption");
 }
 
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
-}
-
 /* [-0, +1] */
 static void push_cipher(lua_State *L, const SSL_CIPHER *cipher)
 {
     lua_createtable(L, 0, 9);
-    set_text(L, "name", SSL_CIPHER_get_name(cipher));
-    set_text(L, "standard_name", SSL_CIPHER_standard_name(cipher));
-    set_text(L, "version", SSL_CIPHER_get_version(cipher));
+    cotls_set_string(L, "name", SSL_CIPHER_get_name(cipher));
+    cotls_set_string(L, "standard_name", SSL_CIPHER_standard_name(cipher));
+    cotls_set_string(L, "version", SSL_CIPHER_get_version(cipher));
     lua_pushinteger(L, SSL_CIPHER_get_bits(cipher, NULL));
     lua_setfield(L, -2, "bits");
     set_algorithm(L, "key_exchange", SSL_CIPHER_get_kx_nid(cipher), "Kx");

@@ -40,8 +40,7 @@ struct cotls_conn *cotls_check_conn(lua_State *L)
 static int wrap_error(lua_State *L, const char *option, const char *reason)
 {
     lua_pushstring(L, reason);
-    cotls_error_config(L, option);
-    return cotls_nil_error(L);
+    return cotls_fail_config(L, option);
 }
 
 /* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
@@ -242,10 +241,8 @@ int cotls_wrap(lua_State *L)
     if (x->verifies && c->names_len == 0 && x->psk == NULL)
         return wrap_error(L, "server_name",
                           "a client that verifies needs the name to check: give server_name or verify_name");
-    if (!cotls_dane_start(L, c)) {
-        cotls_error_config(L, "dane");
-        return cotls_nil_error(L);
-    }
+    if (!cotls_dane_start(L, c))
+        return cotls_fail_config(L, "dane");
     adopt(L, c, fd, socket);
     return 1;
 }
@@ -493,10 +490,8 @@ void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side,
 static int set_state(lua_State *L, enum cotls_side side, const char *verb)
 {
     struct cotls_conn *c = cotls_check_conn(L);
-    if (c->ssl == NULL) {
-        cotls_error_plain(L, "closed", verb, "the connection is closed");
-        return cotls_nil_error(L);
-    }
+    if (c->ssl == NULL)
+        return cotls_fail(L, "closed", verb, "the connection is closed");
     cotls_choose_side(L, c, side, verb);
     lua_settop(L, 1);
     return 1;

@@ -235,11 +235,8 @@ static int make_context(lua_State *L)
     set_defaults(x);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
         const char *refused = apply(L, x, settings[i]);
-        if (refused != NULL) {
-            if (!cotls_is_error(L, -1))
-                cotls_error_config(L, refused);
-            return cotls_nil_error(L);
-        }
+        if (refused != NULL)
+            return cotls_is_error(L, -1) ? cotls_nil_error(L) : cotls_fail_config(L, refused);
     }
     lua_settop(L, 1);
     return 1;

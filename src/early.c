@@ -174,12 +174,6 @@ static const struct cotls_op op_read_early = {"read_early",    SLOT_WHOLE, true,
 
 /* ---- methods ---- */
 
-static int refuse(lua_State *L, const char *code, const char *reason)
-{
-    cotls_error_plain(L, code, "write_early", reason);
-    return cotls_nil_error(L);
-}
-
 /* conn:write_early(...) → conn, or nil, err */
 static int conn_write_early(lua_State *L)
 {
@@ -191,12 +185,12 @@ static int conn_write_early(lua_State *L)
     }
     cotls_choose_side(L, c, SIDE_CONNECT, "write_early");
     if (c->ssl != NULL && c->early == EARLY_OVER)
-        return refuse(L, "tls", "early data goes before the handshake, which has begun");
+        return cotls_fail(L, "tls", "write_early", "early data goes before the handshake, which has begun");
     if (c->ssl != NULL && !c->begun)
         cotls_session_begin(c);
     if (c->ssl != NULL && c->early_written + total > allowance(c)) {
         lua_pushfstring(L, "the session allows %I bytes of early data", (LUAI_UACINT)allowance(c));
-        return refuse(L, "limit", lua_tostring(L, -1));
+        return cotls_fail(L, "limit", "write_early", lua_tostring(L, -1));
     }
     return cotls_run(L, c, &op_write_early, conn_write_early);
 }

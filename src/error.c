@@ -77,8 +77,8 @@ void cotls_call_clean(lua_State *L, int arguments, int results)
         lua_error(L);
 }
 
-/* [-0, +0] on the table at the top. */
-static void set_string(lua_State *L, const char *key, const char *value)
+/* [-0, +0] on the table at the top; nothing for NULL. */
+void cotls_set_string(lua_State *L, const char *key, const char *value)
 {
     if (value != NULL) {
         lua_pushstring(L, value);
@@ -97,20 +97,14 @@ static void push_new(lua_State *L, const char *code, const char *operation, cons
 {
     lua_createtable(L, 0, 8);
     luaL_setmetatable(L, COTLS_ERROR);
-    set_string(L, "code", code);
-    set_string(L, "operation", operation);
-    set_string(L, "reason", reason);
+    cotls_set_string(L, "code", code);
+    cotls_set_string(L, "operation", operation);
+    cotls_set_string(L, "reason", reason);
 }
 
 void cotls_error_plain(lua_State *L, const char *code, const char *operation, const char *reason)
 {
     push_new(L, code, operation, reason);
-}
-
-void cotls_error_system(lua_State *L, const char *operation, int err)
-{
-    push_new(L, "system", operation, strerror(err));
-    set_integer(L, "errno", err);
 }
 
 void cotls_error_config(lua_State *L, const char *option)
@@ -126,11 +120,11 @@ static void push_entry(lua_State *L, unsigned long code, const char *data)
 {
     char text[256];
     lua_createtable(L, 0, 4);
-    set_string(L, "library", ERR_lib_error_string(code));
-    set_string(L, "reason", ERR_reason_error_string(code));
-    set_string(L, "data", data != NULL && *data != '\0' ? data : NULL);
+    cotls_set_string(L, "library", ERR_lib_error_string(code));
+    cotls_set_string(L, "reason", ERR_reason_error_string(code));
+    cotls_set_string(L, "data", data != NULL && *data != '\0' ? data : NULL);
     ERR_error_string_n(code, text, sizeof text);
-    set_string(L, "text", text);
+    cotls_set_string(L, "text", text);
 }
 
 /* Drains the queue into `queue` of the error at the top. [-0, +0] */
@@ -169,10 +163,10 @@ void cotls_push_verify(lua_State *L, const struct cotls_conn *c)
         c->verify_text != NULL ? c->verify_text : X509_verify_cert_error_string(c->verify_code);
     lua_createtable(L, 0, 4);
     set_integer(L, "code", c->verify_code);
-    set_string(L, "text", text);
+    cotls_set_string(L, "text", text);
     if (c->verify_code != X509_V_OK)
         set_integer(L, "depth", c->verify_depth);
-    set_string(L, "subject", c->verify_subject);
+    cotls_set_string(L, "subject", c->verify_subject);
 }
 
 /* [-0, +1] the `alert` shape */
@@ -181,7 +175,7 @@ static void push_alert(lua_State *L, int number, bool sent)
     lua_createtable(L, 0, 3);
     luaL_setmetatable(L, ALERT);
     if (cotls_alert_name(number) != NULL)
-        set_string(L, "name", cotls_alert_name(number));
+        cotls_set_string(L, "name", cotls_alert_name(number));
     set_integer(L, "number", number);
     lua_pushboolean(L, sent);
     lua_setfield(L, -2, "sent");
@@ -217,10 +211,10 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
 {
     int err = c->sys_errno != 0 ? c->sys_errno : c->send_errno;
     if (strcmp(code, "system") == 0) {
-        set_string(L, "reason", strerror(err));
+        cotls_set_string(L, "reason", strerror(err));
         set_integer(L, "errno", err);
     } else if (strcmp(code, "truncated") == 0) {
-        set_string(L, "reason", "the peer ended the stream without close_notify");
+        cotls_set_string(L, "reason", "the peer ended the stream without close_notify");
     } else if (strcmp(code, "alert") == 0 && c->alert < 0) {
         c->alert = ERR_GET_REASON(ERR_peek_error()) - SSL_AD_REASON_OFFSET;
     } else if (strcmp(code, "verify") == 0) {
@@ -269,7 +263,7 @@ static void push_failure(lua_State *L, struct cotls_conn *c, const char *operati
     if (c->refusal != NULL)
         reason = c->refusal;
     push_new(L, code, operation, reason != NULL ? reason : unknown_want(c->ssl_error));
-    set_string(L, "library", ERR_lib_error_string(ERR_peek_error()));
+    cotls_set_string(L, "library", ERR_lib_error_string(ERR_peek_error()));
     set_details(L, c, code);
 }
 
@@ -316,6 +310,25 @@ int cotls_nil_error(lua_State *L)
     return 2;
 }
 
+int cotls_fail(lua_State *L, const char *code, const char *operation, const char *reason)
+{
+    push_new(L, code, operation, reason);
+    return cotls_nil_error(L);
+}
+
+int cotls_fail_system(lua_State *L, const char *operation, int err)
+{
+    push_new(L, "system", operation, strerror(err));
+    set_integer(L, "errno", err);
+    return cotls_nil_error(L);
+}
+
+int cotls_fail_config(lua_State *L, const char *option)
+{
+    cotls_error_config(L, option);
+    return cotls_nil_error(L);
+}
+
 bool cotls_is_error(lua_State *L, int index)
 {
     if (!lua_istable(L, index) || !lua_getmetatable(L, index))
@@ -341,8 +354,7 @@ int cotls_error_refused(lua_State *L)
     const char *option = luaL_checkstring(L, 1);
     luaL_checkstring(L, 2);
     lua_settop(L, 2);
-    cotls_error_config(L, option);
-    return cotls_nil_error(L);
+    return cotls_fail_config(L, option);
 }
 
 /* The string field of the table at index, added to the buffer between before and after. */

@@ -208,8 +208,7 @@ static int x509_extensions(lua_State *L)
         cotls_push_object(L, type);
         lua_setfield(L, -2, "oid");
         if (OBJ_obj2nid(type) != NID_undef) {
-            lua_pushstring(L, OBJ_nid2sn(OBJ_obj2nid(type)));
-            lua_setfield(L, -2, "name");
+            cotls_set_string(L, "name", OBJ_nid2sn(OBJ_obj2nid(type)));
         }
         lua_pushboolean(L, X509_EXTENSION_get_critical(extension));
         lua_setfield(L, -2, "critical");

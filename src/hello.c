@@ -453,12 +453,6 @@ static enum state unwrap(struct cotls_bytes from, unsigned char *room, struct co
     }
 }
 
-static int refuse(lua_State *L, const char *code, const char *reason)
-{
-    cotls_error_plain(L, code, "parse_client_hello", reason);
-    return cotls_nil_error(L);
-}
-
 /* No extension may come twice (RFC 8446 section 4.2): who reads the first and who reads the last would differ.
  * The table is on top. */
 static bool repeats(lua_State *L)
@@ -486,13 +480,13 @@ int cotls_parse_client_hello(lua_State *L)
     else
         state = measure(&bytes);
     if (state == SHORT)
-        return refuse(L, "want_read", "the ClientHello goes on");
+        return cotls_fail(L, "want_read", "parse_client_hello", "the ClientHello goes on");
     if (state == OTHER)
-        return refuse(L, "tls", "not a ClientHello");
+        return cotls_fail(L, "tls", "parse_client_hello", "not a ClientHello");
     if (!parse(bytes, &h))
-        return refuse(L, "tls", "the ClientHello is malformed");
+        return cotls_fail(L, "tls", "parse_client_hello", "the ClientHello is malformed");
     push_table(L, &h, names_ssl(L));
     if (repeats(L))
-        return refuse(L, "tls", "the ClientHello has an extension twice");
+        return cotls_fail(L, "tls", "parse_client_hello", "the ClientHello has an extension twice");
     return 1;
 }

@@ -66,12 +66,6 @@ struct export
     size_t label_len, context_len, len;
 };
 
-static int refuse(lua_State *L, const char *operation, const char *reason)
-{
-    cotls_error_plain(L, "tls", operation, reason);
-    return cotls_nil_error(L);
-}
-
 /* NULL, or why there is nothing to tell now. TLS 1.3's later messages change nothing here. */
 static const char *not_yet(const struct cotls_conn *c, const struct cotls_facts *f)
 {
@@ -100,7 +94,7 @@ static int export(lua_State *L, const struct cotls_conn *c, const char *operatio
         return 1;
     }
     cotls_push_queue_reason(L);
-    return refuse(L, operation, lua_tostring(L, -1));
+    return cotls_fail(L, "tls", operation, lua_tostring(L, -1));
 }
 
 /* conn:export_keying_material(label, length, context or nil) → bytes, or nil, err */
@@ -116,15 +110,13 @@ static int conn_export_keying_material(lua_State *L)
     e.len = (size_t)length;
     e.context = luaL_optlstring(L, 4, NULL, &e.context_len);
     luaL_argcheck(L, e.context_len <= 0xffff, 4, "has at most 65535 bytes");
-    if (c->ssl == NULL) {
-        cotls_error_plain(L, "closed", operation, "the connection is closed");
-        return cotls_nil_error(L);
-    }
+    if (c->ssl == NULL)
+        return cotls_fail(L, "closed", operation, "the connection is closed");
     cotls_facts(c, &f);
     const char *reason = not_yet(c, &f);
     if (reason == NULL && !is_bound(&f))
         reason = NOT_BOUND;
-    return reason != NULL ? refuse(L, operation, reason) : export(L, c, operation, &e);
+    return reason != NULL ? cotls_fail(L, "tls", operation, reason) : export(L, c, operation, &e);
 }
 
 /* ---- channel bindings ---- */
@@ -135,14 +127,13 @@ static const char binding_operation[] = "channel_binding";
 static int bind_exporter(lua_State *L, const struct cotls_conn *c, const struct cotls_facts *f)
 {
     static const struct export e = {BINDING_LABEL, "", sizeof BINDING_LABEL - 1, 0, BINDING_LENGTH};
-    if (c->ssl == NULL) {
-        cotls_error_plain(L, "closed", binding_operation, "the connection is closed");
-        return cotls_nil_error(L);
-    }
+    if (c->ssl == NULL)
+        return cotls_fail(L, "closed", binding_operation, "the connection is closed");
     if (!is_bound(f))
-        return refuse(L, binding_operation, NOT_BOUND);
+        return cotls_fail(L, "tls", binding_operation, NOT_BOUND);
     if (!f->is_13 && (SSL_get_options(c->ssl) & SSL_OP_NO_RENEGOTIATION) == 0)
-        return refuse(L, binding_operation, "tls-exporter is not defined where renegotiation is allowed");
+        return cotls_fail(L, "tls", binding_operation,
+                          "tls-exporter is not defined where renegotiation is allowed");
     return export(L, c, binding_operation, &e);
 }
 
@@ -151,9 +142,9 @@ static int bind_exporter(lua_State *L, const struct cotls_conn *c, const struct 
 static int bind_unique(lua_State *L, const struct cotls_conn *c, const struct cotls_facts *f)
 {
     if (f->is_13)
-        return refuse(L, binding_operation, "tls-unique is not defined for TLS 1.3");
+        return cotls_fail(L, "tls", binding_operation, "tls-unique is not defined for TLS 1.3");
     if (f->resumed && !is_bound(f))
-        return refuse(L, binding_operation, NOT_BOUND);
+        return cotls_fail(L, "tls", binding_operation, NOT_BOUND);
     if (c->ctx->server == f->resumed)
         return push_finished(L, f->finished, f->finished_len);
     return push_finished(L, f->peer_finished, f->peer_finished_len);
@@ -177,17 +168,18 @@ static int bind_end_point(lua_State *L, const struct cotls_conn *c, const struct
     unsigned int n;
     X509 *cert = c->ctx->server ? f->own : f->peer;
     if (cert == NULL)
-        return refuse(L, binding_operation,
-                      c->ctx->server && f->resumed
-                          ? "a resumed session does not tell which certificate it was made with"
-                          : "the server has shown no certificate");
+        return cotls_fail(L, "tls", binding_operation,
+                          c->ctx->server && f->resumed
+                              ? "a resumed session does not tell which certificate it was made with"
+                              : "the server has shown no certificate");
     cotls_clear_errors();
     const EVP_MD *md = end_point_digest(cert);
     bool ok = md != NULL && X509_digest(cert, md, digest, &n);
     ERR_clear_error();
     if (!ok)
-        return refuse(L, binding_operation,
-                      "tls-server-end-point is not defined for a certificate whose signature has no hash");
+        return cotls_fail(
+            L, "tls", binding_operation,
+            "tls-server-end-point is not defined for a certificate whose signature has no hash");
     lua_pushlstring(L, (const char *)digest, n);
     return 1;
 }
@@ -203,7 +195,7 @@ static int conn_channel_binding(lua_State *L)
     struct cotls_facts f;
     cotls_facts(c, &f);
     const char *reason = not_yet(c, &f);
-    return reason != NULL ? refuse(L, binding_operation, reason) : binders[kind](L, c, &f);
+    return reason != NULL ? cotls_fail(L, "tls", binding_operation, reason) : binders[kind](L, c, &f);
 }
 
 const luaL_Reg cotls_keying_methods[] = {

@@ -340,13 +340,6 @@ static int push_result(lua_State *L)
     return 1;
 }
 
-/* The reason is on top. */
-static int refused(lua_State *L, const char *option)
-{
-    cotls_error_config(L, option);
-    return cotls_nil_error(L);
-}
-
 /* make_certificate{ … } → { certificate = pem, key = pem }, or nil, err */
 int cotls_make_certificate(lua_State *L)
 {
@@ -356,7 +349,7 @@ int cotls_make_certificate(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *option = read_wish(L, &w);
     if (option != NULL)
-        return refused(L, option);
+        return cotls_fail_config(L, option);
     luaL_checkstack(L, 4, NULL);
     ERR_clear_error();
     bool ok = cotls_issue(&w, &k);
@@ -374,5 +367,5 @@ int cotls_make_certificate(lua_State *L)
     else if (!ok)
         cotls_push_queue_reason(L);
     ERR_clear_error();
-    return ok ? 1 : refused(L, k.option);
+    return ok ? 1 : cotls_fail_config(L, k.option);
 }

@@ -401,8 +401,7 @@ int cotls_set_ocsp_response(lua_State *L)
         return 1;
     }
     lua_pushfstring(L, "%s: %s", f.name, fault);
-    cotls_error_config(L, "ocsp_response");
-    return cotls_nil_error(L);
+    return cotls_fail_config(L, "ocsp_response");
 }
 
 /* ---- settings ---- */

@@ -8,19 +8,25 @@
 
 /* Each pushes one error object. */
 void cotls_error_plain(lua_State *L, const char *code, const char *operation, const char *reason);
-void cotls_error_system(lua_State *L, const char *operation, int err);
 void cotls_error_config(lua_State *L, const char *option); /* [-1, +1] the text on top */
 void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step);
 void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
 void cotls_push_verify(lua_State *L, const struct cotls_conn *c);
 int cotls_nil_error(lua_State *L);
+
+/* Each pushes nil and an error object: return cotls_fail(…). */
+int cotls_fail(lua_State *L, const char *code, const char *operation, const char *reason);
+int cotls_fail_system(lua_State *L, const char *operation, int err);
+int cotls_fail_config(lua_State *L, const char *option); /* [-1, +2] the text on top */
+
 bool cotls_is_error(lua_State *L, int index);
 void cotls_clear_errors(void);
 void cotls_call_clean(lua_State *L, int arguments, int results);
 int cotls_error_new(lua_State *L);
 int cotls_error_refused(lua_State *L);
-const char *cotls_alert_name(int number); /* NULL: it has none */
-int cotls_alert_number(const char *name); /* 0: unknown */
+const char *cotls_alert_name(int number);                                /* NULL: it has none */
+int cotls_alert_number(const char *name);                                /* 0: unknown */
+void cotls_set_string(lua_State *L, const char *key, const char *value); /* of the table on top */
 void cotls_error_open(lua_State *L);
 
 /* ---- drive.c ---- */

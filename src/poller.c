@@ -29,8 +29,7 @@ static int new_poller(lua_State *L)
     p->fd = epoll_create1(EPOLL_CLOEXEC);
     if (p->fd >= 0)
         return 1;
-    cotls_error_system(L, "poller", errno);
-    return cotls_nil_error(L);
+    return cotls_fail_system(L, "poller", errno);
 }
 
 static struct poller *check_poller(lua_State *L)

@@ -195,8 +195,7 @@ int cotls_session(lua_State *L)
     if (*slot != NULL && end == data + n)
         return 1;
     lua_pushliteral(L, "damaged, or not an exported session");
-    cotls_error_config(L, "session");
-    return cotls_nil_error(L);
+    return cotls_fail_config(L, "session");
 }
 
 /* Another process may have used a session up: it is looked up in the store alone. It is still kept here, for OpenSSL

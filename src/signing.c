@@ -18,14 +18,12 @@ void cotls_push_signing(lua_State *L, const unsigned char *question, size_t n)
     size_t size = n - (size_t)(message - scheme), hashed = 0;
     unsigned char hash[EVP_MAX_MD_SIZE];
     lua_createtable(L, 0, 4);
-    lua_pushstring(L, scheme);
-    lua_setfield(L, -2, "scheme");
+    cotls_set_string(L, "scheme", scheme);
     lua_pushlstring(L, message, size);
     lua_setfield(L, -2, "message");
     if (*digest == '\0')
         return;
-    lua_pushstring(L, digest);
-    lua_setfield(L, -2, "digest");
+    cotls_set_string(L, "digest", digest);
     if (EVP_Q_digest(NULL, digest, NULL, message, size, hash, &hashed) != 1)
         ERR_clear_error();
     lua_pushlstring(L, (const char *)hash, hashed);

@@ -146,21 +146,9 @@ static int resolve(const char *host, int port, int flags, struct sockaddr_in6 *l
 
 /* ---- failures: nil and an error object ---- */
 
-static int fail_system(lua_State *L, const char *operation, int err)
-{
-    cotls_error_system(L, operation, err);
-    return cotls_nil_error(L);
-}
-
-static int fail_plain(lua_State *L, const char *code, const char *operation, const char *reason)
-{
-    cotls_error_plain(L, code, operation, reason);
-    return cotls_nil_error(L);
-}
-
 static int fail_closed(lua_State *L, const char *operation)
 {
-    return fail_plain(L, "closed", operation, "the socket is closed");
+    return cotls_fail(L, "closed", operation, "the socket is closed");
 }
 
 /* ---- functions ---- */
@@ -177,9 +165,9 @@ static int socket_lookup(lua_State *L)
     if (r != 0)
         r = resolve(host, port, AI_ADDRCONFIG, list, &count);
     if (r == EAI_SYSTEM)
-        return fail_system(L, "connect", errno);
+        return cotls_fail_system(L, "connect", errno);
     if (r != 0)
-        return fail_plain(L, "system", "connect", gai_strerror(r));
+        return cotls_fail(L, "system", "connect", gai_strerror(r));
     lua_createtable(L, (int)count, 0);
     for (size_t i = 0; i < count; i++) {
         lua_createtable(L, 0, 2);
@@ -206,7 +194,7 @@ static int fail_socket(lua_State *L, struct cotls_socket *s, const char *operati
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
-    return fail_system(L, operation, err);
+    return cotls_fail_system(L, operation, err);
 }
 
 /* The numeric address and port at 1 and 2; false: not numeric. */
@@ -226,7 +214,7 @@ static int socket_connect(lua_State *L)
 {
     struct sockaddr_in6 a;
     if (!to_address(L, &a))
-        return fail_plain(L, "system", "connect", "not a numeric address");
+        return cotls_fail(L, "system", "connect", "not a numeric address");
     struct cotls_socket *s = new_socket(L);
     s->fd = open_descriptor(a.sin6_family);
     s->peer = a;
@@ -256,7 +244,7 @@ static int socket_listen(lua_State *L)
 {
     struct sockaddr_in6 a;
     if (!to_address(L, &a))
-        return fail_plain(L, "system", "listen", "not a numeric address");
+        return cotls_fail(L, "system", "listen", "not a numeric address");
     struct cotls_socket *s = new_socket(L);
     s->fd = open_descriptor(a.sin6_family);
     if (s->fd < 0 || start_listening(s->fd, &a) != 0)
@@ -302,9 +290,9 @@ static int socket_finish(lua_State *L)
     if (err == 0 && getpeername(s->fd, (struct sockaddr *)&peer, &size) != 0)
         err = errno;
     if (err == ENOTCONN)
-        return fail_plain(L, "want_write", "connect", "not connected yet");
+        return cotls_fail(L, "want_write", "connect", "not connected yet");
     if (err != 0)
-        return fail_system(L, "connect", err);
+        return cotls_fail_system(L, "connect", err);
     lua_settop(L, 1);
     return 1;
 }
@@ -359,11 +347,11 @@ static int socket_accept(lua_State *L)
         failure = new->fd < 0 ? accept_failure(errno) : ACCEPT_NONE;
     }
     if (new->fd < 0 && failure == ACCEPT_NONE)
-        return fail_plain(L, "want_read", "accept", "no connection is waiting");
+        return cotls_fail(L, "want_read", "accept", "no connection is waiting");
     if (new->fd < 0 && failure == ACCEPT_FULL)
-        return fail_plain(L, "limit", "accept", strerror(errno));
+        return cotls_fail(L, "limit", "accept", strerror(errno));
     if (new->fd < 0)
-        return fail_system(L, "accept", errno);
+        return cotls_fail_system(L, "accept", errno);
     unmap(&new->peer);
     return 1;
 }
@@ -377,7 +365,7 @@ static int socket_address(lua_State *L)
     if (s->fd < 0)
         return fail_closed(L, "address");
     if (getsockname(s->fd, (struct sockaddr *)&a, &size) != 0)
-        return fail_system(L, "address", errno);
+        return cotls_fail_system(L, "address", errno);
     unmap(&a);
     return push_parts(L, &a);
 }

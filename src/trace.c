@@ -106,12 +106,6 @@ void cotls_trace_state(struct cotls_conn *c, const SSL *ssl)
 
 /* ---- Lua ---- */
 
-static void set_string(lua_State *L, const char *field, const char *text)
-{
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, field);
-}
-
 static const char *type_name(int type)
 {
     switch (type) {
@@ -130,18 +124,18 @@ static const char *type_name(int type)
 void cotls_push_trace(lua_State *L, const struct cotls_conn *c, const struct cotls_event *e)
 {
     lua_createtable(L, 0, 6);
-    set_string(L, "type", type_name(e->type));
+    cotls_set_string(L, "type", type_name(e->type));
     if (e->len > 0)
         lua_pushlstring(L, (const char *)e->text, e->len);
     else
         lua_pushfstring(L, "%d", e->number);
     lua_setfield(L, -2, "name");
-    set_string(L, "version", cotls_version_name(e->version));
+    cotls_set_string(L, "version", cotls_version_name(e->version));
     lua_pushnumber(L, e->moment - c->handshake_start);
     lua_setfield(L, -2, "seconds");
     if (e->direction == 0)
         return;
-    set_string(L, "direction", e->direction > 0 ? "sent" : "received");
+    cotls_set_string(L, "direction", e->direction > 0 ? "sent" : "received");
     lua_pushinteger(L, (lua_Integer)e->size);
     lua_setfield(L, -2, "length");
 }

@@ -469,10 +469,8 @@ static int conn_shutdown(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     int kind = luaL_checkoption(L, 2, "both", kinds);
     lua_settop(L, 1);
-    if (c->ssl != NULL && !c->established) {
-        cotls_error_plain(L, "tls", "shutdown", "shutdown while in init: the handshake is not done");
-        return cotls_nil_error(L);
-    }
+    if (c->ssl != NULL && !c->established)
+        return cotls_fail(L, "tls", "shutdown", "shutdown while in init: the handshake is not done");
     return cotls_run(L, c, kind == 0 ? &op_shutdown_write : &op_shutdown, conn_shutdown);
 }
 

@@ -90,8 +90,7 @@ int cotls_x509(lua_State *L)
         return 1;
     }
     push_fault(L, name, data);
-    cotls_error_config(L, "x509");
-    return cotls_nil_error(L);
+    return cotls_fail_config(L, "x509");
 }
 
 /* ---- writing ---- */
@@ -230,8 +229,7 @@ static void set_curve(lua_State *L, const EVP_PKEY *key)
     if (!EVP_PKEY_is_a(key, "EC") || !EVP_PKEY_get_group_name(key, name, sizeof name, &n))
         return;
     const char *nist = EC_curve_nid2nist(OBJ_txt2nid(name));
-    lua_pushstring(L, nist != NULL ? nist : name);
-    lua_setfield(L, -2, "curve");
+    cotls_set_string(L, "curve", nist != NULL ? nist : name);
 }
 
 /* x:key() → { type =, bits =, curve = }; nil: OpenSSL knows no such key, or it is damaged */
@@ -270,8 +268,7 @@ static int x509_fingerprint(lua_State *L)
     if (digest == NULL || !X509_digest(cert, digest, print, &n)) {
         ERR_clear_error();
         lua_pushfstring(L, "unknown digest '%s'", name);
-        cotls_error_config(L, "fingerprint");
-        return cotls_nil_error(L);
+        return cotls_fail_config(L, "fingerprint");
     }
     push_hex(L, "", print, n);
     return 1;
