@@ -228,7 +228,7 @@ describe("the options in the types file", function()
   it("are all that is asked of a scheduler", function()
     local asked = with(
       set_of(read "lua/cotls/net.lua", "[^%w_%.]scheduler%.([%w_]+)"),
-      set_of(read "src/drive.c", 'lua_getfield%(L, %-?1, "([%w_]+)"%)')
+      set_of(read "src/drive.c" .. read "src/scheduler.c", 'lua_getfield%(L, %-?1, "([%w_]+)"%)')
     )
     asked.scheduler = nil -- the option in which it stands
     assert.equal(names(asked), names(doc.fields["cotls.Scheduler"]))
@@ -316,8 +316,9 @@ describe("the shapes in the types file", function()
     local made = {}
     for _, source in ipairs(sources("src", "%.c$")) do
       for _, pattern in ipairs {
-        'cotls_error_plain%(L, "([%l_]+)"', 'fail%(L, c, [&%w]+, "([%l_]+)"', 'fail%(L, c, s, write %? "([%l_]+)"',
-        'fail%(L, c, s, write %? "[%l_]+" : "([%l_]+)"', 'cotls_fail%(L, "([%l_]+)"', 'push_new%(L, "([%l_]+)"',
+        'cotls_error_plain%(L, "([%l_]+)"', 'cotls_end_with%(L, c, [&%w]+, "([%l_]+)"',
+        'cotls_end_with%(L, c, s, write %? "([%l_]+)"', 'cotls_end_with%(L, c, s, write %? "[%l_]+" : "([%l_]+)"',
+        'cotls_fail%(L, "([%l_]+)"', 'push_new%(L, "([%l_]+)"',
       } do
         for code in source:gmatch(pattern) do made[code] = true end
       end

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * luaopen_cotls_core, and what the objects of one Lua state share: the scratch
- * buffers, the weak table of waiting coroutines, and the module's scheduler. */
+ * buffers and the weak table of waiting coroutines. */
 #include "cotls.h"
 
 #include <arpa/inet.h>
@@ -8,7 +8,7 @@
 #include <time.h>
 
 /* Registry keys: their addresses. */
-static const char state_key, threads_key, scheduler_key;
+static const char state_key, threads_key;
 
 #define CELL "cotls.cell"
 
@@ -23,11 +23,6 @@ struct cotls_state *cotls_state(lua_State *L)
 void cotls_push_threads(lua_State *L)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &threads_key);
-}
-
-void cotls_push_scheduler(lua_State *L)
-{
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &scheduler_key);
 }
 
 /* Seconds of the monotonic clock. */
@@ -103,22 +98,6 @@ static int core_is_ip(lua_State *L)
     return 1;
 }
 
-/* core.set_scheduler(table or nil): the one that is asked where no other is given. */
-static int core_set_scheduler(lua_State *L)
-{
-    if (!lua_isnoneornil(L, 1))
-        luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &scheduler_key);
-    return 0;
-}
-
-static int core_get_scheduler(lua_State *L)
-{
-    cotls_push_scheduler(L);
-    return 1;
-}
-
 /* core.methods(class): its table of methods, for those that are written in Lua. */
 static int core_methods(lua_State *L)
 {
@@ -173,8 +152,8 @@ static const luaL_Reg functions[] = {
     {"make_certificate", cotls_make_certificate},
     {"x509", cotls_x509},
     {"is_x509", core_is_x509},
-    {"set_scheduler", core_set_scheduler},
-    {"get_scheduler", core_get_scheduler},
+    {"set_scheduler", cotls_set_scheduler},
+    {"get_scheduler", cotls_get_scheduler},
     {"methods", core_methods},
     {NULL, NULL},
 };

@@ -74,8 +74,7 @@ struct cotls_state {
 };
 
 struct cotls_state *cotls_state(lua_State *L);
-void cotls_push_threads(lua_State *L);   /* [-0, +1] slot -> coroutine, weak */
-void cotls_push_scheduler(lua_State *L); /* [-0, +1] tls.scheduler, a table or nil */
+void cotls_push_threads(lua_State *L); /* [-0, +1] slot -> coroutine, weak */
 double cotls_now(void);
 void cotls_new_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *meth);
 

@@ -50,104 +50,6 @@ enum cotls_step cotls_flush_step(struct cotls_conn *c)
     return STEP_FAIL;
 }
 
-/* ---- the scheduler in force ---- */
-
-/* [-0, +1] the connection's, its context's, the module's scheduler, or nil. The
- * waiter at index 1 is c, or where that is NULL a socket with its own (or nil) at index 4. */
-static void push_scheduler(lua_State *L, const struct cotls_conn *c)
-{
-    if (c == NULL) {
-        lua_pushvalue(L, 4);
-    } else if (c->scheduled) {
-        lua_getiuservalue(L, 1, UV_OPTIONS);
-        lua_getfield(L, -1, "scheduler");
-        lua_remove(L, -2);
-    } else if (c->ctx->scheduled) {
-        lua_getiuservalue(L, 1, UV_CONTEXT);
-        lua_getiuservalue(L, -1, UV_CTX_SCHEDULER);
-        lua_remove(L, -2);
-    } else {
-        lua_pushnil(L);
-    }
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        cotls_push_scheduler(L);
-    }
-}
-
-/* pcall's frame: an object, the address of a method's name → its result; nothing
- * when there is no such method. */
-static int call_method(lua_State *L)
-{
-    if (lua_getfield(L, 1, lua_touserdata(L, 2)) == LUA_TNIL)
-        return 0;
-    lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
-    return 1;
-}
-
-/* Calls object:name(), whatever the object on top is; raises nothing, not even
- * without memory. [-1, +1] the result, or nil */
-void cotls_call_method(lua_State *L, const char *name)
-{
-    union {
-        const char *name;
-        void *address;
-    } key = {name};
-    lua_pushcfunction(L, call_method);
-    lua_insert(L, -2);
-    lua_pushlightuserdata(L, key.address);
-    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-        lua_pop(L, 1);
-        lua_pushnil(L);
-    }
-}
-
-/* pcall's frame: a scheduler, a waiter. */
-static int call_release(lua_State *L)
-{
-    if (lua_getfield(L, 1, "release") != LUA_TNIL) {
-        lua_pushvalue(L, 2);
-        lua_call(L, 1, 0);
-    }
-    return 0;
-}
-
-/* Calls release(waiter) of the scheduler that was asked last. The collector
- * calls this too: what goes wrong in there is nobody's to hear. [-0, +0] */
-void cotls_release(lua_State *L, int index)
-{
-    index = lua_absindex(L, index);
-    if (lua_getiuservalue(L, index, UV_WAITED) != LUA_TTABLE) {
-        lua_pop(L, 1);
-        return;
-    }
-    lua_pushnil(L);
-    lua_setiuservalue(L, index, UV_WAITED);
-    lua_pushcfunction(L, call_release);
-    lua_insert(L, -2);
-    lua_pushvalue(L, index);
-    if (lua_pcall(L, 2, 0, 0) != LUA_OK)
-        lua_pop(L, 1);
-}
-
-/* Remembers whom to tell when the fd closes; the scheduler is on top. [-0, +0] */
-static void note_waited(lua_State *L, struct cotls_conn *c)
-{
-    if (c != NULL && c->waited == lua_topointer(L, -1))
-        return;
-    lua_getiuservalue(L, 1, UV_WAITED);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 1);
-    if (!same) {
-        cotls_release(L, 1);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, UV_WAITED);
-    }
-    if (c != NULL)
-        c->waited = lua_topointer(L, -1);
-}
-
 static int no_op(lua_State *L)
 {
     (void)L;
@@ -194,13 +96,13 @@ static void suspend(lua_State *L, struct cotls_conn *c, int fd, bool write, doub
                     lua_KFunction k)
 {
     luaL_checkstack(L, 8, NULL);
-    push_scheduler(L, c);
+    cotls_push_scheduler(L, c);
     if (lua_istable(L, -1)) {
         lua_getfield(L, -1, "blocking");
         if (!lua_toboolean(L, -1) && !lua_isyieldable(L))
             luaL_error(L, "can't wait here: call it in a coroutine");
         lua_pop(L, 1);
-        note_waited(L, c);
+        cotls_note_waited(L, c);
         lua_getfield(L, -1, "wait");
         lua_remove(L, -2);
         push_want(L, write, deadline);
@@ -237,98 +139,22 @@ static enum verdict judge(lua_State *L, int base)
     return TIMEOUT;
 }
 
-/* ---- how an operation ends ---- */
-
-/* The error is on top. Returns nil, err; an iterator raises it. */
-static int give_up(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    const struct cotls_op *op = s->next != NULL ? s->next : s->op;
-    bool raise = s->raise;
-    if (op->annotate != NULL)
-        op->annotate(L, c, s);
-    s->op = NULL;
-    return raise ? lua_error(L) : cotls_nil_error(L);
-}
-
-static const char *name_of(const struct cotls_slot *s)
-{
-    return s->next != NULL ? s->next->name : s->op->name;
-}
-
-static int fail(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
-                const char *reason)
-{
-    cotls_error_plain(L, code, name_of(s), reason);
-    return give_up(L, c, s);
-}
-
-static int fail_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    return fail(L, c, s, "closed", "the connection is closed");
-}
-
-/* Did only sending fail? What arrives can still be read then. */
-static bool only_sending(const struct cotls_conn *c, const struct cotls_slot *s)
-{
-    return s->op->slot != SLOT_READ && c->send_errno != 0 && c->ssl_error == SSL_ERROR_SYSCALL;
-}
-
-/* A step that ended or failed. A failed handshake closes; any other failure is
- * for good, and told again by whatever comes next: but what arrives can still be
- * read when only sending failed. */
-static int fail_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step)
-{
-    if (c->failed)
-        lua_getiuservalue(L, 1, UV_ERROR);
-    else
-        cotls_error_conn(L, c, name_of(s), step);
-    if (step == STEP_REFUSED || step == STEP_LIMIT)
-        return give_up(L, c, s);
-    if (s->op->handshake) {
-        cotls_conn_close(L, 1, false);
-    } else if (step == STEP_FAIL && !only_sending(c, s)) {
-        c->failed = true;
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, UV_ERROR);
-    }
-    return give_up(L, c, s);
-}
-
-/* Is it a handshake that handshake_timeout bounds, the first or a renegotiation? */
-static bool shaking(const struct cotls_conn *c, const struct cotls_slot *s)
-{
-    return s->op->handshake && (!c->established || c->renegotiating);
-}
-
-static int fail_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    bool whole = shaking(c, s) && cotls_now() >= c->handshake_deadline;
-    cotls_error_plain(L, "timeout", name_of(s),
-                      whole ? "the handshake took longer than handshake_timeout" : "timed out");
-    if (whole)
-        cotls_conn_close(L, 1, false);
-    return give_up(L, c, s);
-}
-
-/* The reason, or the given error object, is on top. */
-static int fail_cancelled(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum verdict v)
-{
-    if (v == CANCELLED)
-        cotls_error_plain(L, "cancelled", name_of(s), lua_tostring(L, -1));
-    if (s->op->handshake)
-        cotls_conn_close(L, 1, false);
-    return give_up(L, c, s);
-}
-
 /* ---- stepping ---- */
 
 static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->deadline == 0)
         s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
-    if (shaking(c, s) && c->handshake_deadline < s->deadline)
+    if (cotls_shaking(c, s) && c->handshake_deadline < s->deadline)
         return c->handshake_deadline;
     return s->deadline;
+}
+
+/* A timeout of 0 is no time that passes: only the handshake's own can be up then. */
+static bool time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now)
+{
+    bool whole = cotls_shaking(c, s) && now >= c->handshake_deadline;
+    return whole || (s->timeout != 0 && now >= deadline_of(c, s));
 }
 
 /* The handshake is done, for the operation that needed it first. */
@@ -353,11 +179,11 @@ static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int 
     if (v == GO_ON || (v == TIMEOUT && turn && c->ssl != NULL))
         return true;
     if (c->ssl == NULL)
-        *results = fail_closed(L, c, s);
+        *results = cotls_end_closed(L, c, s);
     else if (v == TIMEOUT)
-        *results = fail_timeout(L, c, s);
+        *results = cotls_end_timeout(L, c, s);
     else
-        *results = fail_cancelled(L, c, s, v);
+        *results = cotls_end_cancelled(L, c, s, v == GIVEN);
     return false;
 }
 
@@ -382,13 +208,13 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
     c->drained = false;
     if (s->timeout == 0 && drained) /* "empty" was a guess: nothing may be there before it is said so */
         return true;
-    if (deadline < HUGE_VAL && now >= deadline &&
-        (s->timeout != 0 || (shaking(c, s) && now >= c->handshake_deadline))) {
-        *results = fail_timeout(L, c, s);
+    if (time_is_up(c, s, now)) {
+        *results = cotls_end_timeout(L, c, s);
         return false;
     }
     if (s->timeout == 0) {
-        *results = fail(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
+        *results =
+            cotls_end_with(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
         return false;
     }
     return suspend_slot(L, c, s, write, deadline, results);
@@ -397,7 +223,7 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
 /* Is there a scheduler with others to give a turn to? [-0, +0] */
 static bool has_others(lua_State *L, const struct cotls_conn *c)
 {
-    push_scheduler(L, c);
+    cotls_push_scheduler(L, c);
     bool others = lua_istable(L, -1) && lua_isyieldable(L);
     lua_pop(L, 1);
     return others;
@@ -411,11 +237,11 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     bool tired = c->tired;
     c->tired = false;
     if (s->timeout == 0 && tired) /* what there is may never end */
-        *results = fail(L, c, s, "want_read", "would wait, and the timeout is 0");
+        *results = cotls_end_with(L, c, s, "want_read", "would wait, and the timeout is 0");
     if (s->timeout == 0)
         return !tired;
     if (now >= deadline_of(c, s)) {
-        *results = fail_timeout(L, c, s);
+        *results = cotls_end_timeout(L, c, s);
         return false;
     }
     if (!has_others(L, c))
@@ -427,11 +253,9 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
 /* A hook has taken its time: what it took too much of is not made up by its answer. */
 static bool in_time(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
-    double now = cotls_now();
-    bool whole = shaking(c, s) && now >= c->handshake_deadline;
-    if (!whole && (s->timeout == 0 || now < deadline_of(c, s)))
+    if (!time_is_up(c, s, cotls_now()))
         return true;
-    *results = fail_timeout(L, c, s);
+    *results = cotls_end_timeout(L, c, s);
     return false;
 }
 
@@ -441,14 +265,14 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
     struct cotls_slot *s = *at;
     const struct cotls_op *op = s->op;
     if (c->ssl == NULL) {
-        *results = fail_closed(L, c, s);
+        *results = cotls_end_closed(L, c, s);
         return false;
     }
     switch (s->step) {
     case STEP_ASK: /* answered */
         return in_time(L, c, s, results);
     case STEP_BUSY:
-        *results = fail(L, c, s, "busy", "a hook of the connection is at work");
+        *results = cotls_end_with(L, c, s, "busy", "a hook of the connection is at work");
         return false;
     case STEP_DONE:
         if (s->next != NULL) {
@@ -464,7 +288,7 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
     case STEP_WANT_WRITE:
         return wait_for(L, c, s, s->step == STEP_WANT_WRITE, results);
     default:
-        *results = fail_step(L, c, s, s->step);
+        *results = cotls_end_step(L, c, s, s->step);
         return false;
     }
 }
@@ -474,9 +298,9 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
 /* Lua is about to run: the error of the step is made before it meets another one's queue. */
 static void keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    if (s->step != STEP_FAIL || c->failed || only_sending(c, s))
+    if (s->step != STEP_FAIL || c->failed || cotls_only_sending(c, s))
         return;
-    cotls_error_conn(L, c, name_of(s), s->step);
+    cotls_error_conn(L, c, cotls_slot_name(s), s->step);
     lua_setiuservalue(L, 1, UV_ERROR);
     c->failed = true;
 }
@@ -601,9 +425,9 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
     };
     struct cotls_slot *s;
     if (c->ssl != NULL && cotls_slot_busy(L, c, op))
-        return fail(L, c, &init, "busy", "another coroutine is at it");
+        return cotls_end_with(L, c, &init, "busy", "another coroutine is at it");
     if (c->ssl == NULL)
-        return fail_closed(L, c, &init);
+        return cotls_end_closed(L, c, &init);
     if (c->failed && op->slot != SLOT_READ) {
         lua_getiuservalue(L, 1, UV_ERROR);
         return cotls_nil_error(L);
@@ -613,7 +437,7 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
         cotls_error_plain(L, "tls", op->name,
                           "connection type not set: call accept, connect, set_accept_state or "
                           "set_connect_state first");
-        return give_up(L, c, s);
+        return cotls_end(L, c, s);
     }
     return proceed(L, c, s);
 }
@@ -664,10 +488,8 @@ int cotls_wait(lua_State *L)
     bool write = strcmp(luaL_checkstring(L, 2), "write") == 0;
     double deadline = luaL_optnumber(L, 3, HUGE_VAL);
     lua_settop(L, WAIT_TOP);
-    if (socket->fd < 0) {
-        cotls_error_plain(L, "closed", "wait", "the socket is closed");
-        return cotls_nil_error(L);
-    }
+    if (socket->fd < 0)
+        return cotls_fail(L, "closed", "wait", "the socket is closed");
     suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
     return wait_done(L, LUA_OK, 0);
 }

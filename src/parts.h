@@ -36,9 +36,29 @@ int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *o
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);
+extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
+
+/* ---- ending.c: how an operation ends ---- */
+
+const char *cotls_slot_name(const struct cotls_slot *s);
+bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s);
+bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s);
+int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
+                   const char *reason);
+int cotls_end_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step);
+int cotls_end_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+int cotls_end_cancelled(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool given);
+
+/* ---- scheduler.c: the one in force ---- */
+
+int cotls_set_scheduler(lua_State *L);
+int cotls_get_scheduler(lua_State *L);
+void cotls_push_scheduler(lua_State *L, const struct cotls_conn *c); /* [-0, +1] a table or nil */
+void cotls_note_waited(lua_State *L, struct cotls_conn *c);
 void cotls_release(lua_State *L, int index);
 void cotls_call_method(lua_State *L, const char *name);
-extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
 
 /* ---- slot.c ---- */
 
