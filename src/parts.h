@@ -385,6 +385,7 @@ bool cotls_same_verification(const struct cotls_ctx *x, const struct cotls_ctx *
 /* ---- session.c ---- */
 
 extern const luaL_Reg cotls_session_methods[];
+bool cotls_digest(const struct cotls_text *texts, size_t count, unsigned char digest[COTLS_DIGEST]);
 int cotls_session(lua_State *L);
 int cotls_is_session(lua_State *L);
 void cotls_session_option(lua_State *L, int index, struct cotls_conn *c);

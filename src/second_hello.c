@@ -5,7 +5,6 @@
  * judged would pass by their answers. */
 #include "cotls.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 /* What contexts and hooks decide by, and may not change. */
@@ -18,24 +17,21 @@ static const unsigned extensions[] = {
     TLSEXT_TYPE_post_handshake_auth,
     TLSEXT_TYPE_signature_algorithms_cert,
 };
+#define COUNT (sizeof extensions / sizeof *extensions)
 
-static bool add(EVP_MD_CTX *md, const void *data, size_t n)
-{
-    return EVP_DigestUpdate(md, &n, sizeof n) == 1 && (n == 0 || EVP_DigestUpdate(md, data, n) == 1);
-}
-
+/* One that is not there is told from an empty one by its number. */
 static bool digest_hello(SSL *ssl, unsigned char digest[COTLS_DIGEST])
 {
+    struct cotls_text texts[1 + 2 * COUNT];
     const unsigned char *p;
-    size_t n = SSL_client_hello_get0_ciphers(ssl, &p);
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && add(md, p, n);
-    for (size_t i = 0; ok && i < sizeof extensions / sizeof *extensions; i++)
-        if (SSL_client_hello_get0_ext(ssl, extensions[i], &p, &n))
-            ok = add(md, &extensions[i], sizeof *extensions) && add(md, p, n);
-    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
-    EVP_MD_CTX_free(md);
-    return ok;
+    size_t n = SSL_client_hello_get0_ciphers(ssl, &p), count = 0;
+    texts[count++] = (struct cotls_text){(const char *)p, n};
+    for (size_t i = 0; i < COUNT; i++)
+        if (SSL_client_hello_get0_ext(ssl, extensions[i], &p, &n)) {
+            texts[count++] = (struct cotls_text){(const char *)&extensions[i], sizeof *extensions};
+            texts[count++] = (struct cotls_text){(const char *)p, n};
+        }
+    return cotls_digest(texts, count, digest);
 }
 
 /* Inside client_hello: notes the first ClientHello of a handshake; false: the second one is another. */

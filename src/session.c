@@ -16,20 +16,19 @@
 
 /* ---- what is verified ---- */
 
-static bool add_text(EVP_MD_CTX *md, const void *text, size_t n)
+static bool add_text(EVP_MD_CTX *md, struct cotls_text text)
 {
-    return EVP_DigestUpdate(md, &n, sizeof n) && (n == 0 || EVP_DigestUpdate(md, text, n));
+    return EVP_DigestUpdate(md, &text.len, sizeof text.len) &&
+           (text.len == 0 || EVP_DigestUpdate(md, text.data, text.len));
 }
 
-/* The digest of a start and texts, each with its length; false: no memory. */
-static bool digest_of(const unsigned char start[COTLS_DIGEST], const struct cotls_text *texts, size_t count,
-                      unsigned char digest[COTLS_DIGEST])
+/* The digest of texts, each with its length; false: no memory. */
+bool cotls_digest(const struct cotls_text *texts, size_t count, unsigned char digest[COTLS_DIGEST])
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    bool ok =
-        md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) && EVP_DigestUpdate(md, start, COTLS_DIGEST);
+    bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL);
     for (size_t i = 0; ok && i < count; i++)
-        ok = add_text(md, texts[i].data, texts[i].len);
+        ok = add_text(md, texts[i]);
     ok = ok && EVP_DigestFinal_ex(md, digest, NULL);
     EVP_MD_CTX_free(md);
     return ok;
@@ -38,8 +37,12 @@ static bool digest_of(const unsigned char start[COTLS_DIGEST], const struct cotl
 /* The context's verification settings, and the names to verify. */
 static bool digest_verified(const struct cotls_conn *c, unsigned char digest[COTLS_DIGEST])
 {
-    const struct cotls_text texts[] = {{c->names, c->names_len}, {(const char *)c->dane, c->dane_len}};
-    return digest_of(c->ctx->scope, texts, sizeof texts / sizeof *texts, digest);
+    const struct cotls_text texts[] = {
+        {(const char *)c->ctx->scope, sizeof c->ctx->scope},
+        {c->names, c->names_len},
+        {(const char *)c->dane, c->dane_len},
+    };
+    return cotls_digest(texts, sizeof texts / sizeof *texts, digest);
 }
 
 /* ---- marking and offering ---- */
@@ -115,13 +118,14 @@ static bool find_key(struct cotls_conn *c, unsigned char key[COTLS_DIGEST])
     if (peer.data == NULL || !digest_verified(c, verified))
         return false;
     const struct cotls_text texts[] = {
+        {(const char *)verified, sizeof verified},
         {sni, sni != NULL ? strlen(sni) : 0},
         {c->alpn != NULL ? (const char *)c->alpn : (const char *)c->ctx->alpn,
          c->alpn != NULL ? c->alpn_len : c->ctx->alpn_len},
         {c->session_key.data != NULL ? "key" : "peer", c->session_key.data != NULL ? 3 : 4},
         peer,
     };
-    return digest_of(verified, texts, sizeof texts / sizeof *texts, key);
+    return cotls_digest(texts, sizeof texts / sizeof *texts, key);
 }
 
 /* A client's handshake begins: what its context remembers is offered, unless the caller has given a session. */
