@@ -261,6 +261,14 @@ struct cotls_text cotls_peer(struct cotls_conn *c)
     return (struct cotls_text){0};
 }
 
+/* The protocols in force, in wire format: the connection's own, or those of its context. */
+struct cotls_bytes cotls_alpn(const struct cotls_conn *c)
+{
+    if (c->alpn != NULL)
+        return (struct cotls_bytes){c->alpn, c->alpn_len};
+    return (struct cotls_bytes){c->active->alpn, c->active->alpn_len};
+}
+
 /* ---- close ---- */
 
 /* What was received but not read makes the kernel answer close with a reset,

@@ -19,13 +19,14 @@ static bool has_name(const SSL_SESSION *session, const char *sni)
 /* Is the session's protocol in the list that the hello offers? */
 static bool has_protocol(const struct cotls_conn *c, const SSL_SESSION *session)
 {
-    const unsigned char *list = c->alpn != NULL ? c->alpn : c->ctx->alpn, *name;
-    size_t n = c->alpn != NULL ? c->alpn_len : c->ctx->alpn_len, length;
+    struct cotls_bytes list = cotls_alpn(c);
+    const unsigned char *name;
+    size_t length;
     SSL_SESSION_get0_alpn_selected(session, &name, &length);
     if (length == 0)
         return true;
-    for (size_t at = 0; list != NULL && at < n; at += 1U + list[at])
-        if (list[at] == length && memcmp(list + at + 1, name, length) == 0)
+    for (size_t at = 0; at < list.len; at += 1U + list.data[at])
+        if (list.data[at] == length && memcmp(list.data + at + 1, name, length) == 0)
             return true;
     return false;
 }

@@ -126,16 +126,16 @@ static int ask_alpn(struct cotls_conn *c, const unsigned char **out, unsigned ch
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg)
 {
-    const struct cotls_conn *c = SSL_get_app_data(ssl);
-    const unsigned char *mine = c->alpn != NULL ? c->alpn : c->active->alpn;
-    size_t n = c->alpn != NULL ? c->alpn_len : c->active->alpn_len;
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    struct cotls_bytes mine = cotls_alpn(c);
     unsigned char *chosen;
     (void)arg;
     if (cotls_hooked(c, HOOK_ALPN))
-        return ask_alpn(SSL_get_app_data(ssl), out, outlen, in, inlen);
-    if (mine == NULL)
+        return ask_alpn(c, out, outlen, in, inlen);
+    if (mine.data == NULL)
         return SSL_TLSEXT_ERR_NOACK;
-    if (SSL_select_next_proto(&chosen, outlen, mine, (unsigned)n, in, inlen) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, outlen, mine.data, (unsigned)mine.len, in, inlen) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;

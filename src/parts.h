@@ -160,6 +160,7 @@ struct cotls_conn *cotls_check_conn(lua_State *L);
 void cotls_choose_side(lua_State *L, struct cotls_conn *c, enum cotls_side side, const char *verb);
 void cotls_handshake_begin(struct cotls_conn *c);
 struct cotls_text cotls_peer(struct cotls_conn *c); /* its address */
+struct cotls_bytes cotls_alpn(const struct cotls_conn *c);
 void cotls_conn_close(lua_State *L, int index, bool notify);
 int cotls_push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_wrap(lua_State *L);

@@ -19,7 +19,7 @@ static const unsigned extensions[] = {
 };
 #define COUNT (sizeof extensions / sizeof *extensions)
 
-/* One that is not there is told from an empty one by its number. */
+/* An empty extension leaves its number, one that is not there leaves nothing. */
 static bool digest_hello(SSL *ssl, unsigned char digest[COTLS_DIGEST])
 {
     struct cotls_text texts[1 + 2 * COUNT];

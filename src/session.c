@@ -113,6 +113,7 @@ static bool find_key(struct cotls_conn *c, unsigned char key[COTLS_DIGEST])
     unsigned char verified[COTLS_DIGEST];
     const char *sni = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
     struct cotls_text peer = c->session_key;
+    struct cotls_bytes alpn = cotls_alpn(c);
     if (peer.data == NULL)
         peer = cotls_peer(c);
     if (peer.data == NULL || !digest_verified(c, verified))
@@ -120,8 +121,7 @@ static bool find_key(struct cotls_conn *c, unsigned char key[COTLS_DIGEST])
     const struct cotls_text texts[] = {
         {(const char *)verified, sizeof verified},
         {sni, sni != NULL ? strlen(sni) : 0},
-        {c->alpn != NULL ? (const char *)c->alpn : (const char *)c->ctx->alpn,
-         c->alpn != NULL ? c->alpn_len : c->ctx->alpn_len},
+        {(const char *)alpn.data, alpn.len},
         {c->session_key.data != NULL ? "key" : "peer", c->session_key.data != NULL ? 3 : 4},
         peer,
     };
