@@ -184,11 +184,6 @@ void cotls_hook_keylog(const SSL *ssl, const char *line)
         cotls_tell(c, HOOK_KEYLOG, line, strlen(line));
 }
 
-static bool asks_hello(const struct cotls_conn *c)
-{
-    return c->asks != NULL && (c->ctx->hooks & (1U << HOOK_CLIENT_HELLO)) != 0;
-}
-
 static bool is_client_hello(int write, int type, const void *data, size_t n)
 {
     return write == 0 && type == SSL3_RT_HANDSHAKE && n > 0 && *(const char *)data == SSL3_MT_CLIENT_HELLO;
@@ -201,7 +196,7 @@ void cotls_hook_message(int write, int version, int type, const void *data, size
     (void)arg;
     if (c == NULL || is_cancelled(c))
         return;
-    if (asks_hello(c) && is_client_hello(write, type, data, n))
+    if (cotls_hooked(c, HOOK_CLIENT_HELLO) && is_client_hello(write, type, data, n))
         cotls_hello_keep(c, data, n);
     if (cotls_hooked(c, HOOK_TRACE))
         cotls_trace_message(c, write != 0, version, type, data, n);
@@ -214,7 +209,7 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
     (void)arg;
     if (!cotls_same_hello(c, alert))
         return SSL_CLIENT_HELLO_ERROR;
-    if (asks_hello(c)) {
+    if (cotls_hooked(c, HOOK_CLIENT_HELLO)) {
         bool later;
         const struct cotls_answer *w = cotls_ask(c, HOOK_CLIENT_HELLO, NULL, 0, &later);
         *alert = cotls_refused_alert(c, HOOK_CLIENT_HELLO, SSL_AD_HANDSHAKE_FAILURE);
@@ -324,7 +319,7 @@ int cotls_hook_status(SSL *ssl, void *arg)
     (void)arg;
     if (SSL_is_server(ssl))
         return cotls_hooked(c, HOOK_OCSP) ? ask_staple(c) : cotls_ocsp_give(c);
-    return cotls_ocsp_check(SSL_get_app_data(ssl));
+    return cotls_ocsp_check(c);
 }
 
 /* SSL_CTX_set_ct_validation_callback(3): SCTs fail no handshake. Those that can't be parsed have left errors in the
