@@ -38,6 +38,18 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.is_true(resumed(mine, server, { session = session }))
     end)
 
+    it("stands for what was verified if it is first asked for after close", function()
+      local dane = { { usage = 2, selector = 0, matching_type = 0, data = tls.x509(helper.ca.certificate):der() } }
+      for _, verified in ipairs { {}, { verify_name = { "localhost", "127.0.0.1" } }, { dane = dane } } do
+        local got = visit.over(mine, server, verified)
+        collectgarbage()
+        collectgarbage()
+        local exported = got.client:session():export()
+        assert.is_true(resumed(mine, server, with({ session = exported }, verified)))
+        assert.is_false(resumed(mine, server, { session = exported, verify_name = "127.0.0.1" }))
+      end
+    end)
+
     it("outlives its context", function()
       local session
       do

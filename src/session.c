@@ -248,13 +248,11 @@ void cotls_session_option(lua_State *L, int index, struct cotls_conn *c)
     ERR_clear_error();
 }
 
-/* The connection closes: its session stays at hand. */
+/* The connection closes: its session stays at hand, to be marked if it is asked for. */
 void cotls_session_keep(struct cotls_conn *c)
 {
     if (!c->failed)
         c->session = SSL_get1_session(c->ssl);
-    if (c->session != NULL && !c->ctx->server)
-        cotls_session_mark(c, c->session);
 }
 
 /* conn:session() → session, or nil before the handshake is done */
@@ -268,7 +266,7 @@ static int conn_session(lua_State *L)
         *slot = SSL_get1_session(c->ssl);
     if (*slot == NULL)
         lua_pushnil(L);
-    else if (c->ssl != NULL && !c->ctx->server)
+    else if (!c->ctx->server)
         cotls_session_mark(c, *slot);
     ERR_clear_error();
     return 1;

@@ -82,6 +82,11 @@ return {
     name = "a session of TLS 1.3 is not offered for other names, or other TLSA records",
   },
   {
+    check = "A session that is first asked for after close stands for it too", file = "src/session.c",
+    from = "else if (!c->ctx->server)", to = "else if (c->ssl != NULL && !c->ctx->server)", spec = SESSION,
+    name = "a session of TLS 1.3 stands for what was verified if it is first asked for after close",
+  },
+  {
     check = "A ticket has an end", file = "src/session.c", from = "(unsigned long)(now - made) < lifetime(session)",
     to = "true", spec = TICKET, name = "session_timeout ends tickets and kept sessions",
   },
