@@ -411,6 +411,22 @@ const struct cotls_setting cotls_config_settings[] = {
 
 /* ---- what is configured ---- */
 
+/* Their names with colons between, the first rank first: the caller's, by OPENSSL_free. NULL: no memory. */
+char *cotls_join_ciphers(const STACK_OF(SSL_CIPHER) * all, cotls_rank *rank, int ranks)
+{
+    size_t size = 1;
+    for (int i = 0; i < sk_SSL_CIPHER_num(all); i++)
+        size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(all, i))) + 1;
+    char *names = OPENSSL_zalloc(size), *end = names;
+    for (int r = 0; names != NULL && r < ranks; r++)
+        for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
+            const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
+            if (rank(cipher) == r)
+                end += sprintf(end, end > names ? ":%s" : "%s", SSL_CIPHER_get_name(cipher));
+        }
+    return names;
+}
+
 /* The short name of an object without the prefix that OpenSSL gives it; "any" and "none" as ciphers(1). */
 static void set_algorithm(lua_State *L, const char *key, int nid, const char *prefix)
 {

@@ -259,6 +259,11 @@ bool cotls_take_certificates(lua_State *L, cotls_take *take, void *arg);
 extern const struct cotls_setting cotls_config_settings[];
 bool cotls_config_switch(SSL *ssl, const struct cotls_ctx *from, const struct cotls_ctx *to);
 int cotls_listed_ciphers(lua_State *L);
+
+#define COTLS_NO_RANK (-1)
+typedef int cotls_rank(const SSL_CIPHER *cipher); /* from 0; COTLS_NO_RANK leaves it out */
+char *cotls_join_ciphers(const STACK_OF(SSL_CIPHER) * all, cotls_rank *rank, int ranks);
+
 extern const luaL_Reg cotls_config_context_methods[];
 
 /* ---- answer.c: the options ---- */

@@ -223,24 +223,21 @@ static bool is_offered(struct cotls_conn *c)
     return false;
 }
 
+/* A suite of TLS 1.3 with SHA-256? */
+static int rank_13(const SSL_CIPHER *cipher)
+{
+    const EVP_MD *md = SSL_CIPHER_get_handshake_digest(cipher);
+    bool is_13 = strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") == 0;
+    return is_13 && md != NULL && EVP_MD_is_a(md, "SHA256") ? 0 : COTLS_NO_RANK;
+}
+
 /* Leaves of the TLS 1.3 suites those with SHA-256. */
 static void choose_suites(SSL *ssl)
 {
-    char names[256] = "";
-    STACK_OF(SSL_CIPHER) *list = SSL_get_ciphers(ssl);
-    for (int i = 0; i < sk_SSL_CIPHER_num(list); i++) {
-        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(list, i);
-        const char *name = SSL_CIPHER_get_name(cipher);
-        const EVP_MD *md = SSL_CIPHER_get_handshake_digest(cipher);
-        if (strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") != 0 || md == NULL ||
-            !EVP_MD_is_a(md, "SHA256") || strlen(names) + strlen(name) + 2 > sizeof names)
-            continue;
-        if (*names != '\0')
-            strcat(names, ":");
-        strcat(names, name);
-    }
-    if (*names != '\0')
+    char *names = cotls_join_ciphers(SSL_get_ciphers(ssl), rank_13, 1);
+    if (names != NULL && *names != '\0')
         SSL_set_ciphersuites(ssl, names);
+    OPENSSL_free(names);
 }
 
 static bool has_keys(const struct cotls_ctx *x)
@@ -342,7 +339,7 @@ const luaL_Reg cotls_psk_methods[] = {
 /* ---- settings ---- */
 
 /* How good a TLS 1.2 suite is for a pre-shared key: forward secret, not, of no use. */
-static int rank(const SSL_CIPHER *cipher)
+static int rank_12(const SSL_CIPHER *cipher)
 {
     switch (SSL_CIPHER_get_kx_nid(cipher)) {
     case NID_kx_ecdhe_psk:
@@ -350,6 +347,8 @@ static int rank(const SSL_CIPHER *cipher)
         return 0;
     case NID_kx_psk:
         return 1;
+    case NID_kx_any: /* TLS 1.3 has a list of its own */
+        return COTLS_NO_RANK;
     default:
         return 2;
     }
@@ -358,23 +357,8 @@ static int rank(const SSL_CIPHER *cipher)
 /* Brings the suites of TLS 1.2 with such keys to the front; the order is otherwise as it was. */
 static bool order_suites(SSL_CTX *ctx)
 {
-    STACK_OF(SSL_CIPHER) *list = SSL_CTX_get_ciphers(ctx);
-    size_t size = 1, at = 0;
-    for (int i = 0; i < sk_SSL_CIPHER_num(list); i++)
-        size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i))) + 1;
-    char *names = OPENSSL_zalloc(size);
-    for (int r = 0; names != NULL && r <= 2; r++)
-        for (int i = 0; i < sk_SSL_CIPHER_num(list); i++) {
-            const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(list, i);
-            const char *name = SSL_CIPHER_get_name(cipher);
-            if (rank(cipher) != r || strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") == 0)
-                continue;
-            if (at > 0)
-                names[at++] = ':';
-            memcpy(names + at, name, strlen(name));
-            at += strlen(name);
-        }
-    bool ok = names != NULL && (at == 0 || SSL_CTX_set_cipher_list(ctx, names) == 1);
+    char *names = cotls_join_ciphers(SSL_CTX_get_ciphers(ctx), rank_12, 3);
+    bool ok = names != NULL && (*names == '\0' || SSL_CTX_set_cipher_list(ctx, names) == 1);
     OPENSSL_free(names);
     return ok;
 }

@@ -7,7 +7,6 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/objects.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* { scheme, digest, message, hashed } of what remote_key.c asks; Ed25519 has no digest. [-0, +1] */
@@ -37,28 +36,29 @@ static bool decrypts(const SSL_CIPHER *cipher)
     return exchange == NID_kx_rsa || exchange == NID_kx_rsa_psk;
 }
 
+static int rank(const SSL_CIPHER *cipher)
+{
+    if (decrypts(cipher))
+        return COTLS_NO_RANK;
+    return SSL_CIPHER_get_kx_nid(cipher) != NID_kx_any ? 0
+                                                       : COTLS_NO_RANK; /* TLS 1.3 has a list of its own */
+}
+
 /* The suites of a server without those that its RSA key must decrypt for; NULL, or what is wrong with that. One of
  * context and connection is NULL. */
 const char *cotls_signing_suites(SSL_CTX *ctx, SSL *ssl)
 {
     const STACK_OF(SSL_CIPHER) *all = ssl != NULL ? SSL_get_ciphers(ssl) : SSL_CTX_get_ciphers(ctx);
-    size_t size = 1, taken = 0;
+    bool any = false;
     for (int i = 0; i < sk_SSL_CIPHER_num(all); i++)
-        size += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(all, i))) + 1;
-    char *list = malloc(size), *end = list;
+        any = any || decrypts(sk_SSL_CIPHER_value(all, i));
+    if (!any)
+        return NULL;
+    char *list = cotls_join_ciphers(all, rank, 1);
     if (list == NULL)
         return "no memory";
-    *end = '\0';
-    for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
-        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
-        if (decrypts(cipher))
-            taken++;
-        else if (SSL_CIPHER_get_kx_nid(cipher) != NID_kx_any) /* those of TLS 1.3 have a list of their own */
-            end += sprintf(end, "%s:", SSL_CIPHER_get_name(cipher));
-    }
-    bool ok =
-        taken == 0 || (ssl != NULL ? SSL_set_cipher_list(ssl, list) : SSL_CTX_set_cipher_list(ctx, list));
-    free(list);
+    bool ok = ssl != NULL ? SSL_set_cipher_list(ssl, list) : SSL_CTX_set_cipher_list(ctx, list);
+    OPENSSL_free(list);
     cotls_clear_errors();
     return ok ? NULL : "every cipher suite wants the key to decrypt (RSA key exchange), which sign can't";
 }
