@@ -90,10 +90,28 @@ static void push_want(lua_State *L, bool write, double deadline)
         lua_pushnil(L);
 }
 
+/* Each of the following that may yield returns STAYS: go on in this frame; or
+ * else how many results the C function leaves with at once, to be gone on with
+ * by the continuation that was named. */
+#define STAYS (-1)
+
+/* Calls the function below n arguments; what it gives comes in its place. May yield: then k goes on. */
+static int call_out(lua_State *L, int n, lua_KContext id, lua_KFunction k)
+{
+    lua_callk(L, n, LUA_MULTRET, id, k);
+    return STAYS;
+}
+
+/* Yields the n values on top, then k goes on. */
+static int yield_out(lua_State *L, int n, lua_KContext id, lua_KFunction k)
+{
+    return lua_yieldk(L, n, id, k);
+}
+
 /* Waits for the waiter at index 1 to become readable or writable; the values
  * that end the wait come on top of the stack. May yield: then k goes on. */
-static void suspend(lua_State *L, struct cotls_conn *c, int fd, bool write, double deadline, lua_KContext id,
-                    lua_KFunction k)
+static int suspend(lua_State *L, struct cotls_conn *c, int fd, bool write, double deadline, lua_KContext id,
+                   lua_KFunction k)
 {
     luaL_checkstack(L, 8, NULL);
     cotls_push_scheduler(L, c);
@@ -106,15 +124,15 @@ static void suspend(lua_State *L, struct cotls_conn *c, int fd, bool write, doub
         lua_getfield(L, -1, "wait");
         lua_remove(L, -2);
         push_want(L, write, deadline);
-        lua_callk(L, 3, LUA_MULTRET, id, k);
-        return;
+        return call_out(L, 3, id, k);
     }
     lua_pop(L, 1);
     if (lua_isyieldable(L)) {
         push_want(L, write, deadline);
-        lua_yieldk(L, 3, id, k);
+        return yield_out(L, 3, id, k);
     }
     block(L, fd, write, deadline);
+    return STAYS;
 }
 
 enum verdict { GO_ON, TIMEOUT, CANCELLED, GIVEN };
@@ -189,15 +207,15 @@ static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int 
 
 static int resumed(lua_State *L, int status, lua_KContext id);
 
-/* Suspends the operation of a slot; true to step again, else *results are on top. May yield. */
+/* Suspends the operation of a slot; true to step again, else the C function is left with *results. May yield. */
 static bool suspend_slot(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write,
                          double deadline, int *results)
 {
     s->base = lua_gettop(L);
     s->records = 0;
     cotls_slot_hold(L, s);
-    suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
-    return woken(L, c, s, results);
+    *results = suspend(L, c, c->fd, write, deadline, s - c->slot, resumed);
+    return *results == STAYS && woken(L, c, s, results);
 }
 
 /* Waits for what the step wanted; true to step again, else *results are on top. May yield. */
@@ -345,23 +363,31 @@ static enum cotls_step step(lua_State *L, struct cotls_conn *c, struct cotls_slo
     return c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
 }
 
-/* Runs the Lua functions that are due, on this coroutine: they may yield, and close the connection. */
-static void run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+/* Calls a hook's function below n arguments, above its handler, which is at s->base + 1. May yield. */
+static int call_hook(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int n)
 {
-    int n;
+    cotls_slot_hold(L, s);
+    int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
+    cotls_hook_take(L, c, s->base, status != LUA_OK);
+    return STAYS;
+}
+
+/* Runs the Lua functions that are due, on this coroutine: they may yield, and close the connection. */
+static int run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    int n, left = STAYS;
     if (runs_elsewhere(L, c, s)) /* that one tells the rest, too */
-        return;
+        return STAYS;
     if (c->asks->first != NULL)
         keep_error(L, c, s);
     if (s->step == STEP_ASK)
         deadline_of(c, s); /* the function's time counts */
     s->base = lua_gettop(L);
-    while (c->ssl != NULL && (n = cotls_hook_push(L, c, s)) >= 0) {
-        cotls_slot_hold(L, s);
-        int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
-        cotls_hook_take(L, c, s->base, status != LUA_OK);
-    }
-    fail_by_hook(c, s);
+    while (left == STAYS && c->ssl != NULL && (n = cotls_hook_push(L, c, s)) >= 0)
+        left = call_hook(L, c, s, n);
+    if (left == STAYS)
+        fail_by_hook(c, s);
+    return left;
 }
 
 /* Goes on after a step, whose outcome is in s->step. May yield. */
@@ -369,9 +395,8 @@ static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     int results;
     for (;;) {
-        if (c->asks != NULL && c->ssl != NULL)
-            run_hooks(L, c, s);
-        if (!act(L, c, &s, &results))
+        results = c->asks != NULL && c->ssl != NULL ? run_hooks(L, c, s) : STAYS;
+        if (results != STAYS || !act(L, c, &s, &results))
             return results;
         s->step = step(L, c, s);
     }
@@ -490,6 +515,6 @@ int cotls_wait(lua_State *L)
     lua_settop(L, WAIT_TOP);
     if (socket->fd < 0)
         return cotls_fail(L, "closed", "wait", "the socket is closed");
-    suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
-    return wait_done(L, LUA_OK, 0);
+    int left = suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
+    return left == STAYS ? wait_done(L, LUA_OK, 0) : left;
 }
