@@ -2,6 +2,7 @@
 -- The options that say who a context is: certificates and keys, their files read, passwords asked for. The core makes
 -- a credential of each certificate with its key.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local file = require "cotls.file"
 
@@ -105,7 +106,7 @@ local function read_list(list, role, sign)
 end
 
 local function is_alone(given)
-  for _, name in ipairs { "password", table.unpack(PARTS) } do
+  for _, name in ipairs { "password", compat.unpack(PARTS) } do
     if given[name] ~= nil then return refused(name, "goes into credentials where those are given") end
   end
   return true

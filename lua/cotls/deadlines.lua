@@ -2,6 +2,8 @@
 -- Items by the moment they are due. Those of one moment share a bucket, so that coming and going costs a table
 -- entry; only the buckets are in a heap. item.bucket is where an item is. Knows nothing of clocks.
 
+local floor = math.floor
+
 local Deadlines = {}
 Deadlines.__index = Deadlines
 
@@ -12,9 +14,10 @@ end
 local function push(self, bucket)
   local heap, at = self.heap, self.size + 1
   self.size = at
-  while at > 1 and heap[at // 2].due > bucket.due do
-    heap[at] = heap[at // 2]
-    at = at // 2
+  local above = floor(at / 2)
+  while at > 1 and heap[above].due > bucket.due do
+    heap[at] = heap[above]
+    at, above = above, floor(above / 2)
   end
   heap[at] = bucket
 end

@@ -3,6 +3,7 @@
 -- certificate object.
 -- Files are read here, once; the core sees { name = what an error calls it, data = bytes }.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 
 local file = {}
@@ -12,16 +13,16 @@ local function is_der(text)
   local tag, length = text:byte(1, 2)
   if tag ~= 0x30 or not length then return false end
   if length < 0x80 then return #text == length + 2 end
-  local size = length & 0x7F
+  local size = length - 0x80
   if size < 1 or size > 4 or #text < size + 2 then return false end
-  return #text == (">I" .. size):unpack(text, 3) + size + 2
+  return #text == compat.number_at(text, 3, size) + size + 2
 end
 
 local function read_path(path)
   if path == "" or path:find("\0", 1, true) then return nil, "not a path" end
   local handle, err = io.open(path, "rb")
   if not handle then return nil, err end
-  local data, why, number = handle:read("a")
+  local data, why, number = handle:read("*a")
   handle:close()
   if data then return { name = path, data = data } end
   return nil, path .. ": " .. why, number

@@ -4,14 +4,15 @@
 -- again and again costs no system call for being watched. All deadlines share one timer.
 
 local uv = require "luv"
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local net = require "cotls.net"
 local watch = require "cotls.watch"
 local deadlines = require("cotls.deadlines").new()
 
 -- The path of every wait is short of table look-ups.
-local status, coroutine_resume, coroutine_running = coroutine.status, coroutine.resume, coroutine.running
-local yield = coroutine.yield
+local status, coroutine_resume, yield = coroutine.status, coroutine.resume, coroutine.yield
+local current, floor = compat.running, math.floor
 
 ---@class cotls.luv
 local luv = {}
@@ -71,16 +72,8 @@ local function report(err, traceback)
   stop_loop()
 end
 
--- Resumes a coroutine that waits; one that was closed in the meantime is passed over.
-local function resume(co, ...)
-  if status(co) ~= "suspended" then return end
-  local ok, err = coroutine_resume(co, ...)
-  if ok then return end
-  if running then report(err, debug.traceback(co)) end
-  coroutine.close(co) -- its to-be-closed variables
-end
-
--- A run is closed by each of its tasks that ends, by returning or by coroutine.close.
+-- A run is closed by each of its tasks that ends: by returning, by an error, and where there is coroutine.close by
+-- that.
 local Run = {}
 
 function Run:__close()
@@ -88,9 +81,29 @@ function Run:__close()
   if self.live == 0 and self == running then stop_loop() end
 end
 
-local function task(run, fn, ...)
-  local _ <close> = run
-  fn(...)
+local task, failed = compat.closing, compat.close
+
+if not task then
+  local runs = setmetatable({}, { __mode = "k" }) -- task → its run
+
+  function task(run, fn, ...)
+    runs[coroutine.running()] = run
+    fn(...)
+    run:__close()
+  end
+
+  function failed(co)
+    if runs[co] then runs[co]:__close() end
+  end
+end
+
+-- Resumes a coroutine that waits; one that was closed in the meantime is passed over.
+local function resume(co, ...)
+  if status(co) ~= "suspended" then return end
+  local ok, err = coroutine_resume(co, ...)
+  if ok then return end
+  if running then report(err, debug.traceback(co)) end
+  failed(co)
 end
 
 local function check_running(who)
@@ -103,7 +116,7 @@ end
 local TICK = 1 / 64
 
 local function rounded(deadline)
-  return deadline // TICK * TICK + TICK
+  return floor(deadline / TICK) * TICK + TICK
 end
 
 -- Waiter → its entry: { fd, mask = what it is armed for, read, write = who waits, read_deadline, write_deadline,
@@ -152,7 +165,7 @@ local function snapshot(entry)
   for _, want in ipairs(WANTS) do
     if entry[want] then list[#list + 1] = { co = entry[want], want = want, deadline = entry[DEADLINE[want]] } end
   end
-  return table.move(entry.more or {}, 1, entry.more and #entry.more or 0, #list + 1, list)
+  return compat.move(entry.more or {}, 1, entry.more and #entry.more or 0, #list + 1, list)
 end
 
 -- Ends a wait that is still there.
@@ -219,7 +232,7 @@ end
 
 --- A scheduler's wait: yields until the waiter is readable or writable, or the deadline passes.
 function luv.wait(waiter, want, deadline)
-  local co, entry = coroutine_running(), entries[waiter]
+  local co, entry = current(), entries[waiter]
   if not running then error("cotls.luv is not running", 0) end
   if not entry then
     entry = { fd = waiter:fileno(), fire = expire }
@@ -291,7 +304,7 @@ function luv.sleep(seconds)
   if type(seconds) ~= "number" or seconds ~= seconds then
     error("cotls.luv.sleep: a number of seconds expected, got " .. type(seconds), 2)
   end
-  local pause = { fire = end_pause, co = coroutine_running() }
+  local pause = { fire = end_pause, co = current() }
   remember(pause, core.now() + seconds)
   repeat yield() until pause.over
 end
@@ -315,7 +328,7 @@ end
 
 -- Name lookup by libuv: a list, or nil, err.
 local function look_up(host, port, deadline)
-  local pause = { fire = end_pause, co = coroutine_running(), run = running }
+  local pause = { fire = end_pause, co = current(), run = running }
   local request = assert(uv.getaddrinfo(host, tostring(port), { socktype = "stream" }, function(err, found)
     if pause.over or pause.run ~= running then return end
     pause.found, pause.reason = found, err
@@ -413,16 +426,16 @@ function luv.run(main, ...)
     settings, main = main, main.main
   end
   if type(main) ~= "function" then error("cotls.luv.run: a function expected, got " .. type(main), 2) end
-  local results = table.pack()
+  local results = compat.pack()
   begin(settings)
   luv.spawn(function(...)
-    results = table.pack(main(...))
+    results = compat.pack(main(...))
   end, ...)
   loop()
   local ended = finish()
   if ended.failed then error(ended.failure, 0) end
   if ended.interrupted then return nil, "interrupted" end
-  return table.unpack(results, 1, results.n)
+  return compat.unpack(results, 1, results.n)
 end
 
 return luv

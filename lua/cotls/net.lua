@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- tls.connect and tls.listen: sockets through the scheduler in force, and without one by yielding or blocking.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local options = require "cotls.options"
 
@@ -85,8 +86,9 @@ local function check_host(who, host, level)
 end
 
 local function check_port(who, port, least, level)
-  if math.type(port) ~= "integer" or port < least or port > 65535 then
-    local got = math.type(port) == "integer" and tostring(port) or type(port)
+  local whole = compat.math_type(port) == "integer"
+  if not whole or port < least or port > 65535 then
+    local got = whole and tostring(port) or type(port)
     error(("%s: a port from %d to 65535 expected, got %s"):format(who, least, got), level + 1)
   end
 end

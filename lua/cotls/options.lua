@@ -2,6 +2,7 @@
 -- Options: their names and types. An unknown or ill-typed one raises and names itself. What their values come to
 -- is told by cotls.settings.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local file = require "cotls.file"
 local settings = require "cotls.settings"
@@ -56,11 +57,11 @@ local function seconds(value)
 end
 
 local function positive(value)
-  return math.type(value) == "integer" and value > 0, "a positive integer"
+  return compat.math_type(value) == "integer" and value > 0, "a positive integer"
 end
 
 local function count(value)
-  return math.type(value) == "integer" and value >= 0, "an integer, not negative"
+  return compat.math_type(value) == "integer" and value >= 0, "an integer, not negative"
 end
 
 local function count_or_false(value)
@@ -68,7 +69,7 @@ local function count_or_false(value)
 end
 
 local function integer(value)
-  return math.type(value) == "integer", "an integer"
+  return compat.math_type(value) == "integer", "an integer"
 end
 
 local function is_pair(value)
@@ -238,7 +239,7 @@ local function distance(a, b)
 end
 
 local function nearest(name, ...)
-  local best, least = nil, math.max(2, #name // 3) + 1
+  local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
   for _, types in ipairs { ... } do
     for known in pairs(types) do
       local d = distance(name, known)

@@ -2,6 +2,7 @@
 -- What the values of options come to: files are read, lists become wire format. What comes out is what the core
 -- takes; a value that is refused is nil, err with code "config", the option's name in front.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local config = require "cotls.config"
 local credentials = require "cotls.credentials"
@@ -22,7 +23,7 @@ local function alpn_wire(list)
   local parts = {}
   for i, name in ipairs(list) do
     if #name < 1 or #name > 255 then return nil, "a protocol's name has 1 to 255 bytes" end
-    parts[i] = string.pack("s1", name)
+    parts[i] = compat.sized(name, 1)
   end
   local wire = table.concat(parts)
   if #wire > 65535 then return nil, "the list is too long" end
@@ -50,7 +51,7 @@ end
 -- @return the name without a trailing dot; or nil, reason
 local function checked_name(name)
   if core.is_ip(name) then return name end
-  if name:find("[\x80-\xFF]") then return nil, "not ASCII: give the name in its punycode form" end
+  if name:find("[\128-\255]") then return nil, "not ASCII: give the name in its punycode form" end
   if name:find("[%z\1-\32\127]") then return nil, "a name has no NUL, space or control character" end
   local bare = name:gsub("%.$", "")
   if #bare == 0 or #bare > 253 then return nil, "a name has 1 to 253 bytes" end
@@ -165,13 +166,15 @@ local SCOPE = {
 
 -- A value as text that no other value has; of files only the contents count.
 local function canonical(value)
-  if type(value) ~= "table" then return string.pack("s1s4", math.type(value) or type(value), tostring(value)) end
+  if type(value) ~= "table" then
+    return compat.sized(compat.math_type(value) or type(value), 1) .. compat.sized(tostring(value), 4)
+  end
   if value.data then return canonical(value.data) end
   local keys, parts = {}, {}
   for key in pairs(value) do keys[#keys + 1] = key end
   table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
   for i, key in ipairs(keys) do parts[i] = canonical(key) .. canonical(value[key]) end
-  return string.pack("s1s4", "table", table.concat(parts))
+  return compat.sized("table", 1) .. compat.sized(table.concat(parts), 4)
 end
 
 local function session_scope(_, out)

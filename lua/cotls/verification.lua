@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The options that say whom to believe: trusted CAs, revocation, pins, the limits of a chain, TLSA records.
 
+local compat = require "cotls.compat"
 local core = require "cotls.core"
 local file = require "cotls.file"
 
@@ -67,11 +68,12 @@ local function read_pin(pin)
   local bits, value, bytes = 0, 0, {}
   for char in text:gmatch(".") do
     local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    value, bits = value << 6 | (alphabet:find(char, 1, true) - 1), bits + 6
+    value, bits = value * 64 + alphabet:find(char, 1, true) - 1, bits + 6
     if bits >= 8 then
       bits = bits - 8
-      bytes[#bytes + 1] = string.char(value >> bits)
-      value = value & ((1 << bits) - 1)
+      local rest = value % 2 ^ bits
+      bytes[#bytes + 1] = string.char((value - rest) / 2 ^ bits)
+      value = rest
     end
   end
   if value ~= 0 then return nil, "a pin ends in the middle of a byte" end
@@ -123,7 +125,7 @@ end
 --- Are these TLSA records? (RFC 6698 section 2.1)
 function verification.are_records(value)
   local what = "a list of { usage =, selector =, matching_type = (0 to 255), data = a string }"
-  local function is_byte(n) return math.type(n) == "integer" and n >= 0 and n <= 255 end
+  local function is_byte(n) return compat.math_type(n) == "integer" and n >= 0 and n <= 255 end
   if type(value) ~= "table" or #value == 0 then return false, what end
   for _, one in ipairs(value) do
     if type(one) ~= "table" or type(one.data) ~= "string" then return false, what end
@@ -138,7 +140,7 @@ function verification.dane(given, out, role)
   if role == "server" then return refused("dane", "is for clients") end
   local records = {}
   for i, one in ipairs(given.dane) do
-    records[i] = string.pack(">BBBs4", one.usage, one.selector, one.matching_type, one.data)
+    records[i] = string.char(one.usage, one.selector, one.matching_type) .. compat.sized(one.data, 4)
   end
   table.sort(records)
   out.dane = table.concat(records)
