@@ -9,8 +9,12 @@
 #include <openssl/opensslv.h>
 #include <openssl/ssl.h>
 
+#if LUA_VERSION_NUM < 503
+#error "cotls needs Lua 5.4 or 5.3"
+#endif
+
 #if LUA_VERSION_NUM < 504
-#error "cotls needs Lua 5.4"
+#include "compat53.h"
 #endif
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L

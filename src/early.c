@@ -190,7 +190,8 @@ static int conn_write_early(lua_State *L)
     if (c->ssl != NULL && !c->begun)
         cotls_session_begin(c);
     if (c->ssl != NULL && c->early_written + total > allowance(c)) {
-        lua_pushfstring(L, "the session allows %I bytes of early data", (LUAI_UACINT)allowance(c));
+        lua_pushinteger(L, (lua_Integer)allowance(c));
+        lua_pushfstring(L, "the session allows %s bytes of early data", lua_tostring(L, -1));
         return cotls_fail(L, "limit", "write_early", lua_tostring(L, -1));
     }
     return cotls_run(L, c, &op_write_early, conn_write_early);
