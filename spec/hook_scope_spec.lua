@@ -7,26 +7,13 @@ local core = require "cotls.core"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
 
+local ponder, with = helper.ponder, helper.with
+
 local own = helper.leaf { subject = "CN=me" }
 local ASKED = { verify_client = "require", ca = helper.ca.certificate }
 
-local function merged(...)
-  local all = {}
-  for _, options in ipairs { ... } do
-    for name, value in pairs(options) do all[name] = value end
-  end
-  return all
-end
-
 local function client_context(options)
-  return helper.client_context(merged({ certificate = own.certificate, key = own.key }, options))
-end
-
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
+  return helper.client_context(with({ certificate = own.certificate, key = own.key }, options))
 end
 
 describe("a handshake after the first one", function()
@@ -73,7 +60,7 @@ describe("a handshake after the first one", function()
 
   it("asks on_verify anew on TLS 1.2, and once for each", function()
     local calls, answer = 0, true
-    local server = helper.server_context(merged(ASKED, { max_version = "1.2", renegotiation = "allow-client",
+    local server = helper.server_context(with(ASKED, { max_version = "1.2", renegotiation = "allow-client",
       on_verify = function(_, ok)
         ponder()
         calls = calls + 1
@@ -147,13 +134,13 @@ describe("after a HelloRetryRequest", function()
         return answer
       end
     end
-    local server = helper.server_context(merged(ASKED, {
+    local server = helper.server_context(with(ASKED, {
       groups = "P-384", min_version = "1.3",
       on_client_hello = count("on_client_hello", true), on_server_name = count("on_server_name", true),
       on_certificate = count("on_certificate", true), on_verify = count("on_verify", true),
       on_alpn = count("on_alpn", "b"), on_ocsp = count "on_ocsp", on_session_get = count "on_session_get",
     }))
-    local first = helper.server_context(merged(ASKED, { tickets = false }))
+    local first = helper.server_context(with(ASKED, { tickets = false }))
     local client = client_context { alpn = { "a", "b" }, ocsp = "request", groups = "X25519:P-384" }
     local a, b = helper.handshaken(nil, nil, nil, { client = client, server = first })
     helper.together { function() a:read(1) end, function() b:write "x" end }
@@ -190,7 +177,7 @@ describe("the hooks of names", function()
         return all
       end
       local named = helper.server_context(options("named", case.named))
-      local door = helper.server_context(merged(options("door", case.door), { names = { localhost = named } }))
+      local door = helper.server_context(with(options("door", case.door), { names = { localhost = named } }))
       local a, b = helper.handshaken(nil, nil, nil, { client = helper.client_context { alpn = { "a" } },
         server = door })
       table.sort(calls)
@@ -255,7 +242,7 @@ describe("hooks", function()
         if n < 3 then level(n + 1) end
         return true
       end
-      local server = helper.server_context(merged(ASKED, { on_server_name = below,
+      local server = helper.server_context(with(ASKED, { on_server_name = below,
         on_verify = function(_, ok) luv.sleep(0.001) collectgarbage() return ok end }))
       local a, b = helper.pair(nil, nil, nil, { client = client_context { on_verify = function(_, ok)
         luv.sleep(0.001)
@@ -367,7 +354,7 @@ describe("hooks", function()
         local function yes() ponder() return true end
         local a, b = helper.handshaken(nil, nil, nil, {
           client = client_context { max_version = version, on_verify = yes, on_certificate = yes },
-          server = helper.server_context(merged(ASKED, { on_client_hello = yes, on_certificate = yes })),
+          server = helper.server_context(with(ASKED, { on_client_hello = yes, on_certificate = yes })),
         })
         a:close()
         b:close()

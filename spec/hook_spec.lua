@@ -1,13 +1,7 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 
--- What each hook does before it answers: it yields twice, and all garbage goes.
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
-end
+local ponder = helper.ponder
 
 -- A client and a server meet, and a byte goes by.
 local function visit(client, server, options)

@@ -6,6 +6,8 @@ local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
 
+local ponder, with = helper.ponder, helper.with
+
 local VERSIONS = { "1.2", "1.3" }
 local KEY = helper.noise(80, 3)
 local PSK = helper.noise(32, 7)
@@ -14,14 +16,6 @@ local own = helper.leaf { subject = "CN=me" }
 -- A scheduler for the main thread: the other side goes on while this one waits.
 local current
 local blocking = { blocking = true, wait = function() current() return true end }
-
-local function merged(...)
-  local all = {}
-  for _, options in ipairs { ... } do
-    for name, value in pairs(options) do all[name] = value end
-  end
-  return all
-end
 
 -- Each hook: its side, what makes it be asked, a good answer, whether nil is one. `job`: OpenSSL has no retry for it.
 local HOOKS = {
@@ -64,15 +58,15 @@ end
 -- A client and a server, one of them with the hook; more options for the hook's side.
 local function pair(hook, fn, version, more, wrap)
   local function options(side)
-    local all = merged({ min_version = version, max_version = version }, hook[side] or {})
-    if side == hook.side then all = merged(all, { [hook.name] = fn }, more or {}) end
+    local all = with({ min_version = version, max_version = version }, hook[side] or {})
+    if side == hook.side then all = with(all, { [hook.name] = fn }, more or {}) end
     if side == "server" and hook.name == "on_session_get" and all.tickets == nil then all.tickets = false end
     return all
   end
   local session = session_for(hook, version)
   local server = helper.server_context(options "server")
   local client = helper.client_context(options "client")
-  return helper.pair(nil, merged({ session = session }, hook.side == "client" and wrap or {}),
+  return helper.pair(nil, with({ session = session }, hook.side == "client" and wrap or {}),
     hook.side == "server" and wrap or nil, { client = client, server = server })
 end
 
@@ -96,13 +90,6 @@ end
 local function mine(hook, a, b)
   if hook.side == "server" then return b, a end
   return a, b
-end
-
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
 end
 
 -- It refuses: the side with the hook fails by it and closes, the other one has no connection.

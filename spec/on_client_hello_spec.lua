@@ -7,16 +7,10 @@ local luv = require "cotls.luv"
 local tls = require "cotls"
 local uv = require "luv"
 
+local ponder = helper.ponder
+
 local CA = helper.ca.certificate
 local ca_file = helper.temp_file(CA)
-
--- What the hook does before it answers: it yields twice, and all garbage goes.
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
-end
 
 -- A client and a server meet, and a byte goes by: its error or nil, the server's, and the two connections, closed.
 local function visit(client, server, options)

@@ -5,15 +5,10 @@ local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
 
+local ponder = helper.ponder
+
 local KEY = helper.noise(32, 7)
 local HEX = KEY:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
-
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
-end
 
 -- A client trusts helper.ca: loading the system's takes its time.
 local function with(options, more)

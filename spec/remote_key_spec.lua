@@ -3,13 +3,7 @@
 local helper = require "spec.helper"
 local tls = require "cotls"
 
--- What each hook does before it answers: it yields twice, and all garbage goes.
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
-end
+local ponder = helper.ponder
 
 local function run_openssl(...)
   return helper.openssl { ... }

@@ -4,21 +4,7 @@ local helper = require "spec.helper"
 local tls = require "cotls"
 local visit = require "spec.visit"
 
--- What a hook does before it answers: it yields twice, and all garbage goes.
-local function ponder()
-  for _ = 1, 2 do
-    coroutine.yield()
-    collectgarbage()
-  end
-end
-
-local function with(...)
-  local all = {}
-  for _, options in ipairs { ... } do
-    for name, value in pairs(options) do all[name] = value end
-  end
-  return all
-end
+local ponder, with = helper.ponder, helper.with
 
 -- A store, and the server options that use it; calls are noted.
 local function store_of(options)
