@@ -12,23 +12,12 @@ local function yes() return true end
 
 local function accept(client, server, options)
   local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then a:read(1) end -- what comes first are tickets
-      return ok, err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then b:write("x") end
-      return ok, err
-    end,
-  }
+  local got, others = helper.greet(a, b)
   local alpn = b:alpn()
-  local session = got[1][1] and a:session()
+  local session = got[1] and a:session()
   a:close()
   b:close()
-  return got[2][1] and true, got[2][2], alpn, session
+  return others[1] and true, others[2], alpn, session
 end
 
 -- What comes of set_context(context) in that hook.

@@ -204,24 +204,13 @@ describe("the hooks of names", function()
             return true
           end }
           local a, b = helper.pair(nil, nil, nil, { client = client_context {}, server = door })
-          local got = helper.together {
-            function()
-              local ok, err = a:connect()
-              if ok then ok, err = a:read(1) end
-              return ok, err
-            end,
-            function()
-              local ok, err = b:accept()
-              if ok then b:write("x") end
-              return ok, err
-            end,
-          }
+          local got, others = helper.greet(a, b)
           if refuses then
-            assert.equal("hook", helper.code_of(got[2][1], got[2][2]))
-            assert.equal("alert", helper.code_of(got[1][1], got[1][2]))
+            assert.equal("hook", helper.code_of(others[1], others[2]))
+            assert.equal("alert", helper.code_of(got[1], got[2]))
             assert.same({}, calls)
           else
-            assert.equal("x", got[1][1], tostring(got[1][2]) .. tostring(got[2][2]))
+            assert.equal("x", got[1], tostring(got[2]) .. tostring(others[2]))
             assert.same({ "on_verify" }, calls)
           end
           a:close()

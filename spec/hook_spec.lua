@@ -5,22 +5,9 @@ local ponder = helper.ponder
 
 -- A client and a server meet, and a byte goes by.
 local function visit(client, server, options)
-  options = options or {}
-  options.server_name = options.server_name or "localhost"
   local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then ok, err = a:read(1) end
-      return ok, err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then ok, err = b:write("x") end
-      return ok, err
-    end,
-  }
-  local result = { ok = got[1][1], err = got[1][2], server_err = got[2][2], alpn = a:alpn(), resumed = a:resumed(),
+  local got, others = helper.greet(a, b)
+  local result = { ok = got[1], err = got[2], server_err = others[2], alpn = a:alpn(), resumed = a:resumed(),
     session = a:session() }
   a:close()
   b:close()

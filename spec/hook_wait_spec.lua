@@ -72,19 +72,8 @@ end
 
 -- Both shake hands and a byte goes by: { client's, server's }: true, or the error.
 local function shake(a, b)
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then ok, err = a:read(1) end
-      return ok and true or err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then ok, err = b:write("x") end
-      return ok and true or err
-    end,
-  }
-  return got[1][1], got[2][1]
+  local got, others = helper.greet(a, b)
+  return got[1] and true or got[2], others[1] and true or others[2]
 end
 
 local function mine(hook, a, b)

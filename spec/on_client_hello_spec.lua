@@ -14,24 +14,11 @@ local ca_file = helper.temp_file(CA)
 
 -- A client and a server meet, and a byte goes by: its error or nil, the server's, and the two connections, closed.
 local function visit(client, server, options)
-  options = options or {}
-  options.server_name = options.server_name or "localhost"
   local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then ok, err = a:read(1) end
-      return ok, err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then ok, err = b:write("x") end
-      return ok, err
-    end,
-  }
+  local got, others = helper.greet(a, b)
   a:close()
   b:close()
-  return got[1][2], got[2][2], a, b
+  return got[2], others[2], a, b
 end
 
 local function good(...)

@@ -20,19 +20,8 @@ end
 -- A client with a key meets a server: the client's and the server's errors or "x", the connections.
 local function meet(client, server, options)
   local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got = helper.together {
-    function()
-      local ok, err = a:connect()
-      if ok then ok, err = a:read(1) end
-      return ok or err
-    end,
-    function()
-      local ok, err = b:accept()
-      if ok then ok, err = b:write("x") end
-      return ok and "x" or err
-    end,
-  }
-  return got[1][1], got[2][1], a, b
+  local got, others = helper.greet(a, b)
+  return got[1] or got[2], others[1] and "x" or others[2], a, b
 end
 
 for _, version in ipairs { "1.2", "1.3" } do
