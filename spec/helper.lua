@@ -40,6 +40,12 @@ function helper.with(...)
   return all
 end
 
+--- The list, with these behind what it has.
+function helper.append(list, ...)
+  for _, one in ipairs { ... } do list[#list + 1] = one end
+  return list
+end
+
 --- What a hook of the specs does before it answers: it yields twice, and all garbage goes.
 function helper.ponder()
   for _ = 1, 2 do
@@ -426,6 +432,20 @@ function helper.temp_file(content)
   assert(handle:write(content or ""))
   handle:close()
   return path
+end
+
+--- What other programs are given: paths of ca, cert and key (of helper.server_leaf), and of <name>_cert and
+-- <name>_key for each of these certificates (name → what tls.make_certificate gives).
+function helper.files(more)
+  local files = {
+    ca = helper.temp_file(helper.ca.certificate),
+    cert = helper.temp_file(helper.server_leaf.certificate),
+    key = helper.temp_file(helper.server_leaf.key),
+  }
+  for name, one in pairs(more or {}) do
+    files[name .. "_cert"], files[name .. "_key"] = helper.temp_file(one.certificate), helper.temp_file(one.key)
+  end
+  return files
 end
 
 --- A port of the loopback that was free a moment ago.

@@ -4,6 +4,8 @@ local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
 
+local append = helper.append
+
 local VERSIONS = {
   { name = "1.2", openssl = "-tls1_2", curl = { "--tlsv1.2", "--tls-max", "1.2" }, gnutls = "+VERS-TLS1.2" },
   { name = "1.3", openssl = "-tls1_3", curl = { "--tlsv1.3" }, gnutls = "+VERS-TLS1.3" },
@@ -13,24 +15,11 @@ local OWN = helper.leaf { subject = "CN=client" }
 local STRANGER = helper.leaf { subject = "CN=stranger", ca = helper.other_ca }
 local LARGE = ("0123456789abcdef"):rep(16 * 1024) -- 256 KiB
 
-local FILES = {
-  ca = helper.temp_file(helper.ca.certificate),
-  cert = helper.temp_file(helper.server_leaf.certificate),
-  key = helper.temp_file(helper.server_leaf.key),
-  own_cert = helper.temp_file(OWN.certificate),
-  own_key = helper.temp_file(OWN.key),
-  stranger_cert = helper.temp_file(STRANGER.certificate),
-  stranger_key = helper.temp_file(STRANGER.key),
-  large = helper.temp_file(LARGE),
-}
+local FILES = helper.files { own = OWN, stranger = STRANGER }
+FILES.large = helper.temp_file(LARGE)
 
 local function priority(version)
   return "NORMAL:-VERS-ALL:" .. version.gnutls
-end
-
-local function append(list, ...)
-  for _, one in ipairs { ... } do list[#list + 1] = one end
-  return list
 end
 
 -- ---- our server ----

@@ -5,6 +5,8 @@ local luv = require "cotls.luv"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
 
+local append = helper.append
+
 local VERSIONS = {
   { name = "1.2", openssl = "-tls1_2", curl = { "--tlsv1.2", "--tls-max", "1.2" }, gnutls = "+VERS-TLS1.2" },
   { name = "1.3", openssl = "-tls1_3", curl = { "--tlsv1.3" }, gnutls = "+VERS-TLS1.3" },
@@ -19,11 +21,6 @@ local staples = pki.staples(helper.ca, leaf)
 local CA = helper.temp_file(helper.ca.certificate)
 local CERT = helper.temp_file(leaf.certificate)
 local KEY = helper.temp_file(leaf.key)
-
-local function append(list, ...)
-  for _, one in ipairs { ... } do list[#list + 1] = one end
-  return list
-end
 
 -- ---- our server ----
 

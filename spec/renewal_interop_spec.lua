@@ -6,25 +6,14 @@ local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
 
+local append = helper.append
+
 local OWN = helper.leaf { subject = "CN=client" }
 local STRANGER = helper.leaf { subject = "CN=stranger", ca = helper.other_ca }
 
-local FILES = {
-  ca = helper.temp_file(helper.ca.certificate),
-  cert = helper.temp_file(helper.server_leaf.certificate),
-  key = helper.temp_file(helper.server_leaf.key),
-  own_cert = helper.temp_file(OWN.certificate),
-  own_key = helper.temp_file(OWN.key),
-  stranger_cert = helper.temp_file(STRANGER.certificate),
-  stranger_key = helper.temp_file(STRANGER.key),
-}
+local FILES = helper.files { own = OWN, stranger = STRANGER }
 
 local VERSION = { ["1.2"] = "-tls1_2", ["1.3"] = "-tls1_3" }
-
-local function append(list, ...)
-  for _, one in ipairs { ... } do list[#list + 1] = one end
-  return list
-end
 
 local function only(version, options)
   return helper.with({ min_version = version, max_version = version, timeout = 10 * helper.slow }, options)

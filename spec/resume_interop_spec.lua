@@ -8,12 +8,8 @@ local VERSIONS = {
   { name = "1.2", openssl = "-tls1_2", gnutls = "NORMAL:-VERS-ALL:+VERS-TLS1.2" },
   { name = "1.3", openssl = "-tls1_3", gnutls = "NORMAL:-VERS-ALL:+VERS-TLS1.3" },
 }
-local FILES = {
-  ca = helper.temp_file(helper.ca.certificate),
-  cert = helper.temp_file(helper.server_leaf.certificate),
-  key = helper.temp_file(helper.server_leaf.key),
-  early = helper.temp_file("early bird"),
-}
+local FILES = helper.files()
+FILES.early = helper.temp_file("early bird")
 
 -- ---- our server ----
 

@@ -5,6 +5,8 @@ local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
 
+local append = helper.append
+
 local ROOT = assert(tls.make_certificate { subject = "CN=root", is_ca = true })
 local MID = assert(tls.make_certificate { subject = "CN=mid", is_ca = true, ca = ROOT })
 local LEAF = helper.leaf { ca = MID }
@@ -19,11 +21,6 @@ local FILES = {
   own_key = helper.temp_file(OWN.key), empty = helper.temp_file(EMPTY .. ROOTS),
   revoked = helper.temp_file(REVOKED .. ROOTS),
 }
-
-local function append(list, ...)
-  for _, one in ipairs { ... } do list[#list + 1] = one end
-  return list
-end
 
 local PEERS = {
   {
