@@ -230,7 +230,7 @@ describe("our client and gnutls-serv", function()
   local function with_gnutls(version, context, fn, ...)
     local port = helper.free_port()
     return against({ "gnutls-serv", "--port", tostring(port), "--x509certfile", FILES.cert, "--x509keyfile", FILES.key,
-      "--priority", version.gnutls, "--echo", ... }, "listening on IPv4", port, context, fn)
+      "--priority", version.gnutls, "--echo", ... }, "listening on IPv4[^\n]*done", port, context, fn)
   end
 
   for _, version in ipairs(VERSIONS) do
