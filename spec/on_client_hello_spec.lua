@@ -87,12 +87,12 @@ end
 
 -- It is what the bytes say: by parse_client_hello, and by a reading that has nothing to do with ours.
 local function assert_said(given, bytes)
-  assert.same(tls.parse_client_hello(bytes), given)
   local said = hello.read(hello.message(bytes))
   assert.same({ said.types, said.contents, said.server_name, said.alpn, said.random, said.session_id },
     { given.extension_types, given.extensions, given.server_name, given.alpn, given.random, given.session_id })
   assert.same({ hello.ja3(said) }, { given.ja3_text, given.ja3 })
   assert.equal(hello.ja4(said), given.ja4)
+  assert.same(tls.parse_client_hello(bytes), given())
 end
 
 describe("the hello that on_client_hello is given", function()
@@ -165,6 +165,50 @@ describe("the hello that on_client_hello is given", function()
     assert.equal(before.ja3_text:gsub("^(%d+,[^,]*,)", "%165037-"), given.ja3_text)
   end)
 
+  -- Its fields are made when they are asked for, of bytes that are its own.
+  it("outlives the hook and the connection", function()
+    local given, record = {}, hellos.of(helper.client_context { alpn = { "a" } }, { server_name = "localhost" })
+    local server = helper.server_context { on_client_hello = function(_, it)
+      given[#given + 1] = it
+      assert.equal("localhost", it.server_name)
+      return true
+    end }
+    local expected = tls.parse_client_hello(record)
+    for _ = 1, 3 do hellos.meet(server, record) end
+    server = nil
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(server)
+    for name, value in pairs(expected) do
+      assert.same(value, given[1][name], name)
+      assert.is_true(rawequal(given[1][name], given[1][name]), name)
+    end
+    assert.is_nil(given[1].nothing)
+    assert.is_nil(given[1][1])
+    assert.equal(given[2], given[2]())
+    assert.same(expected, given[2]())
+    if _VERSION ~= "Lua 5.1" then
+      local all = {}
+      for name, value in pairs(given[3]) do all[name] = value end
+      assert.same(expected, all)
+    end
+  end)
+
+  it("takes fields of the hook's own, and makes none of bytes that it has not got", function()
+    local given
+    local server = helper.server_context { on_client_hello = function(_, it) given = it return true end }
+    hellos.meet(server, hellos.of(helper.client_context(), { server_name = "localhost" }))
+    given.mine = 7
+    for key, value in next, given do -- what it keeps the bytes under
+      if key ~= "mine" then given[key] = value:sub(1, -2) end
+    end
+    assert.same({ 7 }, { given.mine, given.server_name, given.ja4, given.ciphers })
+    assert.same({ mine = 7 }, given())
+    local index = getmetatable(given).__index
+    for _, wrong in ipairs { 1, "x", print } do assert.is_false(pcall(index, wrong, "ja4")) end
+    assert.is_nil(index({}, "ja4"))
+  end)
+
   -- OpenSSL takes a ClientHello in the form of SSL 2.0 still, RFC 5246 appendix E.2.
   it("is that of a client that speaks in SSL 2.0's form", function()
     local given
@@ -220,7 +264,7 @@ describe("a fuzzed ClientHello at a server", function()
       end
       if given then
         asked = asked + 1
-        assert.same(tls.parse_client_hello(record), given)
+        assert.same(tls.parse_client_hello(record), given())
       end
     end
     assert.truthy(asked > answered and answered > 0 and alerts > 0, ("%d %d %d"):format(asked, answered, alerts))

@@ -338,7 +338,8 @@ void cotls_asks_forget(struct cotls_conn *c)
         return;
     free_answers(a);
     free(a->hello);
-    a->hello = NULL;
+    free(a->first_hello);
+    a->hello = a->first_hello = NULL;
 }
 
 /* The same after each call, for what a handshake after the first one has left. */
@@ -361,5 +362,6 @@ void cotls_asks_free(struct cotls_conn *c)
     ASYNC_WAIT_CTX_free(a->wait);
     free(a->buffer);
     free(a->hello);
+    free(a->first_hello);
     free(a);
 }

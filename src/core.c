@@ -169,6 +169,7 @@ int luaopen_cotls_core(lua_State *L)
     cotls_context_open(L);
     cotls_credential_open(L);
     cotls_connection_open(L);
+    cotls_hello_open(L);
     cotls_session_open(L);
     cotls_socket_open(L);
     cotls_x509_open(L);

@@ -22,6 +22,7 @@
 #define COTLS_SOCKET "cotls.socket"
 #define COTLS_CREDENTIAL "cotls.credential"
 #define COTLS_ERROR "cotls.error"
+#define COTLS_HELLO "cotls.hello"
 #define COTLS_SESSION "cotls.session"
 #define COTLS_X509 "cotls.x509"
 
@@ -292,8 +293,8 @@ struct cotls_asks {
     bool refused;         /* by a hook: UV_CAUSE tells more */
     unsigned char *hello; /* the ClientHello, from malloc, until on_client_hello is asked; or NULL */
     size_t hello_len;
-    unsigned char hello_digest[COTLS_DIGEST]; /* of what a second ClientHello must have again */
-    struct stack_st_X509 *chain;              /* on_verify's report */
+    unsigned char *first_hello;  /* what a second ClientHello must have again, from malloc; or NULL */
+    struct stack_st_X509 *chain; /* on_verify's report */
     long verify_code, store_error;
     int verify_depth;
     const char *verify_text;

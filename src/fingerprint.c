@@ -124,9 +124,11 @@ static void push_lists(lua_State *L, const struct cotls_hello *h, struct lists *
 /* ---- JA3 ---- */
 
 /* Version, ciphers, extensions, groups, point formats: in their order, decimal. [-0, +1] */
-static void push_ja3_text(lua_State *L, const struct cotls_hello *h, const struct lists *l)
+void cotls_push_ja3_text(lua_State *L, const struct cotls_hello *h)
 {
+    struct lists lists, *l = &lists;
     luaL_Buffer b;
+    push_lists(L, h, l);
     luaL_buffinit(L, &b);
     add_decimal(&b, h->version);
     luaL_addchar(&b, ',');
@@ -142,6 +144,14 @@ static void push_ja3_text(lua_State *L, const struct cotls_hello *h, const struc
         add_decimal(&b, l->formats.data[i]);
     }
     luaL_pushresult(&b);
+    lua_remove(L, -2);
+}
+
+/* nil where OpenSSL has no MD5. [-0, +1] */
+void cotls_push_ja3(lua_State *L, const struct cotls_hello *h)
+{
+    cotls_push_ja3_text(L, h);
+    hash(L, EVP_md5(), 2 * 16);
 }
 
 /* ---- JA4 ---- */
@@ -174,8 +184,8 @@ static bool is_alphanumeric(unsigned char c)
 /* First and last character of the first protocol's name, or of its hexadecimal form. */
 static void add_protocol(luaL_Buffer *b, const struct cotls_hello *h)
 {
-    struct cotls_bytes name;
-    if (!cotls_hello_protocol(h, &name)) {
+    struct cotls_bytes list, name;
+    if (!cotls_hello_protocols(h, &list) || !cotls_hello_next_protocol(&list, &name)) {
         luaL_addstring(b, "00");
         return;
     }
@@ -241,9 +251,11 @@ static size_t without_names(uint16_t *list, size_t n)
     return kept;
 }
 
-/* Sorts the lists. [-0, +1] */
-static void push_ja4(lua_State *L, const struct cotls_hello *h, struct lists *l)
+/* [-0, +1] */
+void cotls_push_ja4(lua_State *L, const struct cotls_hello *h)
 {
+    struct lists lists, *l = &lists;
+    push_lists(L, h, l); /* they are sorted then */
     push_ja4_a(L, h, l);
     lua_pushliteral(L, "_");
     push_ja4_hash(L, l->ciphers, l->cipher_count, NULL, 0);
@@ -251,20 +263,5 @@ static void push_ja4(lua_State *L, const struct cotls_hello *h, struct lists *l)
     push_ja4_hash(L, l->extensions, without_names(l->extensions, l->extension_count), l->schemes,
                   l->scheme_count);
     lua_concat(L, 5);
-}
-
-/* ja3, ja3_text and ja4 of the table on top. [-0, +0] */
-void cotls_set_fingerprints(lua_State *L, const struct cotls_hello *h)
-{
-    struct lists l;
-    push_lists(L, h, &l);
-    lua_insert(L, -2);
-    push_ja3_text(L, h, &l);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -3, "ja3_text");
-    hash(L, EVP_md5(), 2 * 16);
-    lua_setfield(L, -2, "ja3");
-    push_ja4(L, h, &l);
-    lua_setfield(L, -2, "ja4");
     lua_remove(L, -2);
 }

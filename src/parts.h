@@ -284,14 +284,25 @@ bool cotls_hello_next(struct cotls_bytes *extensions, unsigned *type, struct cot
 bool cotls_hello_extension(const struct cotls_hello *h, unsigned type, struct cotls_bytes *body);
 bool cotls_hello_list(const struct cotls_hello *h, unsigned type, size_t width, size_t size,
                       struct cotls_bytes *list);
-bool cotls_hello_protocol(const struct cotls_hello *h, struct cotls_bytes *first);
+bool cotls_hello_parse(struct cotls_bytes message, struct cotls_hello *h);
+bool cotls_hello_server_name(const struct cotls_hello *h, struct cotls_bytes *name);
+bool cotls_hello_protocols(const struct cotls_hello *h, struct cotls_bytes *list);
+bool cotls_hello_next_protocol(struct cotls_bytes *list, struct cotls_bytes *name);
 unsigned cotls_hello_item(struct cotls_bytes list, size_t i); /* of two bytes each */
 bool cotls_is_grease(unsigned number);
 int cotls_parse_client_hello(lua_State *L);
 
+/* ---- hello_table.c ---- */
+
+void cotls_push_hello_table(lua_State *L);                               /* [-1, +1] of the message on top */
+void cotls_push_hello_fields(lua_State *L, const struct cotls_hello *h); /* [-0, +1] */
+void cotls_hello_open(lua_State *L);
+
 /* ---- fingerprint.c ---- */
 
-void cotls_set_fingerprints(lua_State *L, const struct cotls_hello *h); /* of the table on top [-0, +0] */
+void cotls_push_ja3_text(lua_State *L, const struct cotls_hello *h); /* [-0, +1] each */
+void cotls_push_ja3(lua_State *L, const struct cotls_hello *h);
+void cotls_push_ja4(lua_State *L, const struct cotls_hello *h);
 
 /* ---- trace.c ---- */
 

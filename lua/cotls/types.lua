@@ -451,7 +451,9 @@ function Context:flush_sessions() end
 ---What a client says first, RFC 8446 section 4.1.2: what `on_client_hello` is given, and `tls.parse_client_hello`
 ---gives. All of it is the client's word, and nothing is decided by it yet. What has no name is written as `"0x1a1a"`,
 ---and so is GREASE (RFC 8701). A list that is not sent is empty, and so is one that is malformed: its bytes are in
----`extensions`, and OpenSSL refuses it after the hook.
+---`extensions`, and OpenSSL refuses it after the hook. That of a hook makes its fields when they are asked for, and may
+---be kept as long as one likes: `pairs(hello)` makes all of them, and so does `hello()`, which returns the hello, also
+---where `pairs` can't (Lua 5.1, LuaJIT).
 ---@class cotls.Hello
 ---@field server_name? string The name that it asks for, as it was sent: capitals and a dot behind it stay.
 ---@field alpn string[] Protocols, the preferred first, RFC 7301.

@@ -26,11 +26,16 @@ return {
   check("Nothing comes behind the extensions", "parse_client_hello refuses what is none",
     "take_vector(&body, 2, &h->extensions) && body.len == 0", "take_vector(&body, 2, &h->extensions)"),
   check("No extension comes twice", "parse_client_hello refuses an extension that comes twice, of whatever type",
-    "if (repeats(L))", "if (false)"),
+    "if (repeats(&h))", "if (false)"),
   {
     check = "A hook that does not say true refuses", file = "src/answer.c",
     from = "return take_true(L, w, first);", to = "return lua_isnil(L, first) ? \"true\" : NULL;",
     spec = ASKED, name = "on_client_hello on TLS 1.2 refuses by whatever is not true",
+  },
+  {
+    check = "After a HelloRetryRequest the hello is what hooks have judged", file = "src/second_hello.c",
+    from = "a->first_hello != NULL && is_same(a, parts)", to = "true", spec = "spec/hook_fault_spec.lua",
+    name = "after a HelloRetryRequest on_client_hello has judged the first hello, and another is refused",
   },
   {
     check = "A refusal ends the handshake", file = "src/hook.c",
