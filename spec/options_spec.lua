@@ -161,10 +161,19 @@ describe("a value that is refused", function()
       refused("verify_name: ", wrap { verify_name = name })
       refused("verify_name: ", wrap { verify_name = { "fine.example", name } })
     end
-    refused("server_name: is for clients", wrap({ server_name = "x" }, helper.contexts().server))
-    refused("verify_name: is for clients", wrap({ verify_name = "x" }, helper.contexts().server))
     refused("server_name: ", wrap {}) -- a client that verifies needs a name
     refused("server_name: ", wrap())
+  end)
+
+  it("is for the other side", function()
+    for _, name in ipairs { "on_client_hello", "on_server_name", "on_alpn", "on_session_get", "on_session_remove",
+      "on_ticket_key", "on_ocsp", "on_psk" } do
+      refused(name .. ": is for servers", tls.context { [name] = print })
+    end
+    for name, value in pairs { server_name = "x", verify_name = "x", session = "x", session_key = "x", early_data = "x",
+      dane = { { usage = 3, selector = 0, matching_type = 0, data = "x" } } } do
+      refused(name .. ": is for clients", wrap({ [name] = value }, helper.contexts().server))
+    end
   end)
 
   it("of a connection leaves the transport to the caller", function()

@@ -13,6 +13,38 @@ local settings = {}
 
 local refused = core.refused -- option, reason → nil, err
 
+-- ---- what contexts and connections have in common ----
+
+-- Options that are settings as they are given.
+local PLAIN = {
+  "role", "verify_client", "ocsp", "verify_depth", "purpose", "renegotiation", "post_handshake_auth",
+  "session_timeout", "max_early_data", "anti_replay", "resume", "session_key", "early_data", "on_verify_may_accept",
+  "read_limit", "scheduler", "owns",
+}
+
+local function plain(given, out)
+  for _, name in ipairs(PLAIN) do out[name] = given[name] end
+  return true
+end
+
+-- What each side can't be given: options that are for the other one.
+local OTHERS = {
+  client = {
+    "session_cache", "session_timeout", "tickets", "ticket_keys", "max_early_data", "anti_replay", "on_client_hello",
+    "on_server_name", "on_alpn", "on_session_get", "on_session_remove", "on_ticket_key", "on_ocsp", "on_psk",
+  },
+  server = { "resume", "session_key", "server_name", "verify_name", "session", "early_data", "dane" },
+}
+
+local function one_side_only(given, _, role)
+  local mine, other = "client", "server"
+  if (role or given.role) == "server" then mine, other = other, mine end
+  for _, name in ipairs(OTHERS[mine]) do
+    if given[name] ~= nil then return refused(name, "is for " .. other .. "s") end
+  end
+  return true
+end
+
 local function seconds_or_none(value)
   if value == false then return -1 end
   return value
@@ -38,12 +70,9 @@ local function alpn(given, out)
   return true
 end
 
--- What contexts and connections have in common.
 local function limits(given, out)
   out.timeout = seconds_or_none(given.timeout)
   out.handshake_timeout = seconds_or_none(given.handshake_timeout)
-  out.read_limit = given.read_limit
-  out.scheduler = given.scheduler
   return true
 end
 
@@ -67,59 +96,30 @@ end
 
 -- ---- contexts ----
 
-local function side(given, out)
-  out.role = given.role
+local function protocol(given, out)
   out.insecure = given.insecure or false
-  out.verify_client = given.verify_client
-  out.ocsp = given.ocsp
+  out.trusts = given.ca ~= nil
   out.min_version = given.min_version and tostring(given.min_version)
   out.max_version = given.max_version and tostring(given.max_version)
   return true
 end
 
-local function renewal(given, out)
-  out.renegotiation = given.renegotiation
-  out.post_handshake_auth = given.post_handshake_auth
-  out.trusts = given.ca ~= nil
-  return true
-end
-
-local SERVERS_ONLY = { "session_cache", "session_timeout", "tickets", "ticket_keys", "max_early_data", "anti_replay" }
-local CLIENTS_ONLY = { "resume", "session_key" }
-
-local function one_side_only(given)
-  for _, name in ipairs(given.role == "server" and CLIENTS_ONLY or SERVERS_ONLY) do
-    if given[name] ~= nil then
-      return refused(name, given.role == "server" and "is for clients" or "is for servers")
-    end
-  end
-  return true
-end
-
 local function sessions(given, out)
-  local ok, err = one_side_only(given)
-  if not ok then return nil, err end
   if (given.max_early_data or 0) > 0 and given.anti_replay ~= false and
     (given.session_cache == false or given.session_cache == 0) then
     return refused("max_early_data", "needs session_cache: a replayed ticket is told by its absence there")
   end
   if (given.max_early_data or 0) > 0xFFFFFFFF then return refused("max_early_data", "has 32 bits") end
   out.session_cache = given.session_cache or given.session_cache == false and 0 or nil
-  out.session_timeout = given.session_timeout
   out.tickets = given.tickets or given.tickets == false and -1 or nil
   out.ticket_keys = given.ticket_keys and table.concat(given.ticket_keys)
-  out.max_early_data = given.max_early_data
-  out.anti_replay = given.anti_replay
-  out.resume = given.resume
-  out.session_key = given.session_key
   return true
 end
 
--- Which side a hook is for, where it is one's only.
+-- Options that are the functions of a context.
 local HOOKS = {
-  on_client_hello = "server", on_server_name = "server", on_certificate = false, on_verify = false,
-  on_alpn = "server", on_session_get = "server", on_session_new = false, on_session_remove = "server",
-  on_ticket_key = "server", on_ocsp = "server", on_psk = "server", sign = false, on_keylog = false, on_trace = false,
+  "on_client_hello", "on_server_name", "on_certificate", "on_verify", "on_alpn", "on_session_get", "on_session_new",
+  "on_session_remove", "on_ticket_key", "on_ocsp", "on_psk", "sign", "on_keylog", "on_trace",
 }
 
 -- "env": where other programs write theirs, if the environment says so.
@@ -133,9 +133,7 @@ local function keylog(given, out)
 end
 
 local function hooks(given, out)
-  local role = given.role or "client"
-  for name, side_of in pairs(HOOKS) do
-    if given[name] and side_of and side_of ~= role then return refused(name, "is for " .. side_of .. "s") end
+  for _, name in ipairs(HOOKS) do
     if given[name] then
       out.hooks = out.hooks or {}
       out.hooks[name] = given[name]
@@ -149,7 +147,6 @@ local function hooks(given, out)
   if given.session_get_takes ~= nil and not given.on_session_get then
     return refused("session_get_takes", "needs on_session_get")
   end
-  out.on_verify_may_accept = given.on_verify_may_accept
   -- What decides on a peer is part of what sessions are kept apart by.
   out.on_verify = given.on_verify ~= nil or nil
   return true
@@ -213,8 +210,8 @@ end
 
 -- Each is given the options and adds settings; session_scope sees those of all the others.
 local CONTEXT = {
-  side, config.read, credentials.read, verification.trust, verification.demands, psk.read, server_names, sessions,
-  renewal, alpn, limits, keylog, hooks, session_scope,
+  one_side_only, plain, protocol, config.read, credentials.read, verification.trust, verification.demands, psk.read,
+  server_names, sessions, alpn, limits, keylog, hooks, session_scope,
 }
 
 local function all(steps, given, ...)
@@ -245,10 +242,7 @@ local function names_to_verify(given)
   return table.concat(checked)
 end
 
-local function names(given, out, role)
-  for _, name in ipairs { "server_name", "verify_name" } do
-    if given[name] and role == "server" then return refused(name, "is for clients") end
-  end
+local function names(given, out)
   if given.server_name then
     local name, reason = checked_name(given.server_name)
     if not name then return refused("server_name", reason) end
@@ -260,20 +254,14 @@ local function names(given, out, role)
   return true
 end
 
-local function transport(given, out)
-  out.owns = given.owns
+local function transport(given)
   if given.transport and given.transport ~= "fd" then
     return refused("transport", ('unknown kind "%s": must be "fd"'):format(given.transport))
   end
   return true
 end
 
-local function session(given, out, role)
-  for _, name in ipairs { "session", "session_key", "early_data" } do
-    if given[name] and role == "server" then return refused(name, "is for clients") end
-  end
-  out.session_key = given.session_key
-  out.early_data = given.early_data
+local function session(given, out)
   out.session = given.session
   if type(given.session) == "string" then
     local err
@@ -283,7 +271,7 @@ local function session(given, out, role)
   return true
 end
 
-local CONNECTION = { limits, names, transport, alpn, session, verification.dane }
+local CONNECTION = { one_side_only, plain, limits, names, transport, alpn, session, verification.dane }
 
 --- The settings of checked connection options.
 -- @param role "client" or "server"

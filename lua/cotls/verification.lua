@@ -110,7 +110,6 @@ function verification.demands(given, out)
   for _, name in ipairs { "crl", "crl_check", "verify_depth", "purpose", "partial_chain", "pins" } do
     if given[name] and nothing then return refused(name, nothing) end
   end
-  out.verify_depth, out.purpose = given.verify_depth, given.purpose
   out.partial_chain = given.partial_chain or nil
   if given.pins then
     local reason
@@ -135,9 +134,8 @@ function verification.are_records(value)
 end
 
 --- The records as one string, the same for the same set of them.
-function verification.dane(given, out, role)
+function verification.dane(given, out)
   if not given.dane then return true end
-  if role == "server" then return refused("dane", "is for clients") end
   local records = {}
   for i, one in ipairs(given.dane) do
     records[i] = string.char(one.usage, one.selector, one.matching_type) .. compat.sized(one.data, 4)
