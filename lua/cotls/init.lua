@@ -27,10 +27,7 @@ function tls.make_certificate(given)
 end
 
 function tls.parse_client_hello(bytes)
-  if type(bytes) ~= "string" then
-    error("tls.parse_client_hello: a string expected, got " .. type(bytes), 2)
-  end
-  return core.parse_client_hello(bytes)
+  return core.parse_client_hello(options.text(bytes, "tls.parse_client_hello", 2))
 end
 
 function tls.x509(given)
@@ -42,10 +39,7 @@ function tls.x509(given)
 end
 
 function tls.session(exported)
-  if type(exported) ~= "string" then
-    error("tls.session: a string expected, got " .. type(exported), 2)
-  end
-  return core.session(exported)
+  return core.session(options.text(exported, "tls.session", 2))
 end
 
 function tls.ciphers(list)
@@ -91,10 +85,7 @@ end
 
 function Connection.set_ocsp_response(conn, response)
   Connection.is_server(conn)
-  if type(response) ~= "string" then
-    error("set_ocsp_response: a string expected, got " .. type(response), 2)
-  end
-  return core.use_staple(conn, response)
+  return core.use_staple(conn, options.text(response, "set_ocsp_response", 2))
 end
 
 -- tls.scheduler is a property: the driver asks for it at each wait, and a wrong value is told where it is set.

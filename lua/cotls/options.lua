@@ -339,6 +339,13 @@ function options.file(value, who, level)
   check_alone(who, value, is_file, level + 1)
 end
 
+--- Checks the type of a string that is given without a name.
+-- @return it
+function options.text(value, who, level)
+  check_alone(who, value, function() return type(value) == "string", "a string" end, level + 1)
+  return value
+end
+
 --- Checks the types of what tls.make_certificate is given.
 function options.certificate(given, who, level)
   local checked = check_all(who, given, certificate_types, level + 1)
@@ -348,10 +355,7 @@ end
 
 --- Checks the type of what tls.ciphers is given.
 function options.ciphers(given, who, level)
-  local ok, what = text_or_strings(given)
-  if given ~= nil and not ok then
-    error(("%s: %s expected, got %s"):format(who, what, type(given)), level + 1)
-  end
+  if given ~= nil then check_alone(who, given, text_or_strings, level + 1) end
   return given
 end
 
