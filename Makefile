@@ -138,8 +138,8 @@ bench-quick: ## a short benchmark that only has to finish
 	@$(MAKE) --no-print-directory build
 	@$(IN_TREE) $(MAKE) --no-print-directory -C bench quick BUILD="$(BUILD_DIR)"
 
-C_FILES   = $(wildcard src/*.[ch] bench/*.[ch] scripts/*.[ch])
-LUA_FILES = $(wildcard lua spec examples bench scripts *.rockspec)
+C_FILES   = $(wildcard src/*.[ch] bench/*.[ch] scripts/*.[ch] fuzz/*.[ch])
+LUA_FILES = $(wildcard lua spec examples bench scripts fuzz *.rockspec)
 
 lint: ## clang-format and luacheck
 	@$(DEPS) lint
@@ -169,6 +169,32 @@ asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
 	@chmod +x $(ASAN_LUA)
 	@COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
 	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
+
+# Bytes of strangers: libFuzzer's inputs go to a function of fuzz/targets. What it
+# finds is left in build/fuzz; `make fuzz-keep` takes what was new into the corpora.
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/targets/*.lua)))
+FUZZ_SECONDS ?= 60
+FUZZ          = build/fuzz
+FUZZ_CFLAGS   = -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZ_SOURCES  = $(wildcard fuzz/*.c src/*.c)
+
+$(FUZZ)/fuzz: $(FUZZ_SOURCES) $(wildcard fuzz/*.h src/*.h)
+	@mkdir -p $(@D)
+	$(call show,CC,$@)
+	$(Q)clang -std=gnu11 $(FUZZ_CFLAGS) $(WARNINGS) $(WERROR) $(DEFINES) $(LUA_CFLAGS) $(OPENSSL_CFLAGS) \
+	  $(FUZZ_SOURCES) -o $@ $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(OPENSSL_LIBS) -lm
+
+.PHONY: fuzz-bytes fuzz-keep
+fuzz-bytes: ## libFuzzer, FUZZ_SECONDS=60 for each of FUZZ_TARGETS
+	@$(DEPS) build fuzz
+	@$(MAKE) --no-print-directory $(FUZZ)/fuzz
+	@printf '%s\n' $(FUZZ_TARGETS) | LUA="$(LUA)" xargs -P 2 -I NAME sh fuzz/run.sh $(FUZZ) NAME $(FUZZ_SECONDS)
+
+fuzz-keep: $(FUZZ)/fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	  rm -rf $(FUZZ)/kept && mkdir -p $(FUZZ)/kept && \
+	  COTLS_FUZZ=$$target $(FUZZ)/fuzz -merge=1 -max_len=2048 -detect_leaks=0 $(FUZZ)/kept $(FUZZ)/$$target \
+	    > $(FUZZ)/$$target.log 2>&1 && $(LUA) fuzz/corpus.lua pack $(FUZZ)/kept $$target || exit 1; done
 
 # A subset, since valgrind is slow: what allocates, waits and closes.
 VALGRIND_NAMES ?= connection context credential key pkcs12 store trust verify drive error bio_fd bio_stream \

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Sees to it that what some verbs of the Makefile need is there.
 #
-# usage: deps.sh GROUP...      (build demo test lint asan valgrind docs bench rock)
+# usage: deps.sh GROUP...      (build demo test lint asan valgrind docs bench rock
+#        clang fuzz)
 #
 # On Debian and its kin missing packages are installed, with sudo when not root.
 # Elsewhere, and where neither is possible, the programs and modules themselves
@@ -24,6 +25,7 @@ packages_of() {
     bench) echo lua-luv lua-sec lua-socket lua-luaossl lua-cqueues ;;
     rock) echo luarocks ;;
     clang) echo clang ;;
+    fuzz) echo clang libclang-rt-dev ;;
     *)
       say "deps.sh: no group '$1'"
       exit 2
@@ -45,6 +47,7 @@ curl          | cmd:curl         | curl                | curl              | cur
 openssl       | cmd:openssl      | openssl             | openssl           | openssl   | openssl@3    |
 gnutls-bin    | cmd:gnutls-cli   | gnutls-utils        | gnutls-utils      | gnutls    | gnutls       |
 clang         | cmd:clang        | clang               | clang             | clang     | llvm         |
+libclang-rt-dev | none           | compiler-rt         | compiler-rt       | compiler-rt |            |
 clang-format  | cmd:clang-format | clang-tools-extra   | clang-extra-tools | clang     | clang-format |
 redis-server  | cmd:redis-server | redis               | redis             | redis     | redis        |
 valgrind      | cmd:valgrind     | valgrind            | valgrind          | valgrind  |              |

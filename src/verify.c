@@ -20,8 +20,8 @@ static int check_names(struct cotls_conn *c, X509_STORE_CTX *store)
     int verdict = X509_V_OK;
     if (cotls_dane_binds_name(c))
         return X509_V_OK;
-    if (c->names_len == 0 && c->active->verifies) /* made for a PSK: whose is the certificate to be? */
-        return X509_V_ERR_HOSTNAME_MISMATCH;
+    if (c->names_len == 0) /* a client that verifies was made for a PSK: whose is the certificate to be? */
+        return c->active->verifies ? X509_V_ERR_HOSTNAME_MISMATCH : X509_V_OK;
     for (const char *name = c->names; name < c->names + c->names_len; name += strlen(name) + 1) {
         ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
         int match = ip != NULL
