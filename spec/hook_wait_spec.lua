@@ -13,6 +13,17 @@ local KEY = helper.noise(80, 3)
 local PSK = helper.noise(32, 7)
 local own = helper.leaf { subject = "CN=me" }
 
+-- What the two show: the server's leaf, the client's.
+local KEYS = { ec = { server = helper.server_leaf, client = own } }
+
+local function keys_of(kind)
+  if not KEYS[kind] then
+    KEYS[kind] = { server = helper.leaf { key_type = kind }, client = helper.leaf { key_type = kind,
+      subject = "CN=me" } }
+  end
+  return KEYS[kind]
+end
+
 -- A scheduler for the main thread: the other side goes on while this one waits.
 local current
 local blocking = { blocking = true, wait = function() current() return true end }
@@ -55,12 +66,14 @@ local function session_for(hook, version)
   return a:session()
 end
 
--- A client and a server, one of them with the hook; more options for the hook's side.
-local function pair(hook, fn, version, more, wrap)
+-- A client and a server, one of them with the hook; more options for the hook's side, and another kind of keys.
+local function pair(hook, fn, version, more, wrap, kind)
+  local keys = keys_of(kind or "ec")
   local function options(side)
     local all = with({ min_version = version, max_version = version }, hook[side] or {})
     if side == hook.side then all = with(all, { [hook.name] = fn }, more or {}) end
     if side == "server" and hook.name == "on_session_get" and all.tickets == nil then all.tickets = false end
+    if side == "server" or all.certificate then all.certificate, all.key = keys[side].certificate, keys[side].key end
     return all
   end
   local session = session_for(hook, version)
@@ -100,19 +113,27 @@ end
 for _, version in ipairs(VERSIONS) do
   for _, hook in ipairs(HOOKS) do
     describe(title(hook) .. " on TLS " .. version, function()
-      it("yields twice, with all garbage collected", function()
-        local calls = 0
-        local a, b = pair(hook, function(_, ...)
-          local before = select("#", ...)
-          ponder()
-          calls = calls + 1
-          assert(before == select("#", ...))
-          return hook.good
-        end, version)
-        local first, second = shake(a, b)
-        assert.same({ true, true }, { first, second }, tostring(first) .. tostring(second))
-        assert.is_true(calls > 0)
-      end)
+      for _, kind in ipairs { "ec", "rsa" } do
+        it("yields twice, with all garbage collected, and keys of " .. kind, function()
+          local calls = 0
+          local a, b = pair(hook, function(_, ...)
+            local before = select("#", ...)
+            ponder()
+            calls = calls + 1
+            assert(before == select("#", ...))
+            return hook.good
+          end, version, nil, nil, kind)
+          local first, second = shake(a, b)
+          assert.same({ true, true }, { first, second }, tostring(first) .. tostring(second))
+          assert.is_true(calls > 0)
+          if not a:psk_identity() then
+            assert.equal(kind, a:peer_certificate():key().type)
+            if hook.client and hook.client.certificate then
+              assert.equal(kind, b:peer_certificate():key().type)
+            end
+          end
+        end)
+      end
 
       it("refuses by an error, before and after a yield", function()
         for _, wait in ipairs { function() end, ponder } do

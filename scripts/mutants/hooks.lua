@@ -90,6 +90,11 @@ return {
     name = "hooks without jobs are refused by name, but for those that OpenSSL retries",
   },
   {
+    check = "Of two hooks that fail the first counts", file = "src/answer.c",
+    from = "if (c->asks->refused) /* the first one counts */", to = "if (false)", spec = "spec/hook_mix_spec.lua",
+    name = "two hooks on TLS 1.3 of which one is told and fails: it does not hide the one that has refused",
+  },
+  {
     check = "A closed connection sends nothing while its job ends", file = "src/ask.c", from = "c->dead = true;",
     to = "", spec = WAIT,
     name = wait("on_alpn of a server", "may be closed by another coroutine meanwhile, and nothing is sent any more"),
