@@ -435,13 +435,7 @@ describe("security_level", function()
     status, _, err = helper.run { "openssl", "x509", "-req", "-in", request, "-CA", CA_FILE, "-CAkey", ca_key,
       "-" .. digest, "-days", "2", "-set_serial", "7", "-extfile", names, "-out", cert }
     assert.equal(0, status, err)
-    local function read(path)
-      local file = assert(io.open(path, "rb"))
-      local text = file:read("a")
-      file:close()
-      return text
-    end
-    return { certificate = read(cert), key = read(key) }
+    return { certificate = helper.read_file(cert), key = helper.read_file(key) }
   end
 
   local SHORT, SHA1 = weak(1024, "sha256"), weak(2048, "sha1")

@@ -522,12 +522,7 @@ describe("examples/demo.lua", function()
 end)
 
 describe("README.md", function()
-  local text
-  do
-    local handle = assert(io.open(root .. "README.md"))
-    text = handle:read("a")
-    handle:close()
-  end
+  local text = helper.read_file(root .. "README.md")
 
   -- The Lua blocks in their order.
   local blocks = {}
@@ -634,7 +629,7 @@ describe("README.md", function()
   end)
 
   it("names every error code, and none that is not", function()
-    local types = assert(io.open(root .. "lua/cotls/types.lua")):read("a")
+    local types = helper.read_file(root .. "lua/cotls/types.lua")
     local known, named = {}, {}
     for code in types:match("@alias cotls.ErrorCode\n(.-)\n\n"):gmatch("'\"([%l_]+)\"'") do known[#known + 1] = code end
     for codes in text:gmatch("\n| (`[^|]+) |") do

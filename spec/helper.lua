@@ -434,6 +434,14 @@ function helper.temp_file(content)
   return path
 end
 
+--- A file's content.
+function helper.read_file(path)
+  local handle = assert(io.open(path, "rb"))
+  local content = handle:read("*a")
+  handle:close()
+  return content
+end
+
 --- What other programs are given: paths of ca, cert and key (of helper.server_leaf), and of <name>_cert and
 -- <name>_key for each of these certificates (name → what tls.make_certificate gives).
 function helper.files(more)

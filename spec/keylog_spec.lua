@@ -10,12 +10,7 @@ local LABELS = {
     .. "SERVER_TRAFFIC_SECRET_0",
 }
 
-local function read(path)
-  local handle = assert(io.open(path, "rb"))
-  local text = handle:read("a")
-  handle:close()
-  return text
-end
+local read = helper.read_file
 
 local function sorted_lines(text)
   local lines = {}

@@ -77,10 +77,7 @@ local function with_extensions(subject, text)
     helper.temp_file(helper.ca.certificate), "-CAkey", helper.temp_file(helper.ca.key), "-extfile",
     helper.temp_file("subjectAltName = DNS:localhost\n" .. text), "-out", output }
   assert(status == 0, err)
-  local handle = assert(io.open(output, "rb"))
-  local pem = handle:read("a")
-  handle:close()
-  return { certificate = pem, key = own.key }
+  return { certificate = helper.read_file(output), key = own.key }
 end
 
 -- ---- what a staple says ----

@@ -123,10 +123,7 @@ local function openssl(command, options, input)
   local from = command == "dgst" and "" or "-in"
   local line = ("openssl %s %s -out %s %s %s"):format(command, options, output, from, helper.temp_file(input))
   assert(os.execute(line), line)
-  local handle = assert(io.open(output, "rb"))
-  local data = handle:read("a")
-  handle:close()
-  return data
+  return helper.read_file(output)
 end
 
 local hashes = {}

@@ -113,17 +113,22 @@ for name, with in pairs { ["openssl s_client"] = with_client, ["openssl s_server
   end)
 end
 
+-- The program asks for a renegotiation, and we refuse.
+local function refused(conn, child)
+  child:write "R\n"
+  local data, err = conn:read()
+  assert.is_nil(data)
+  assert.equal("alert", err.code)
+  assert.equal("handshake_failure", err.alert.name)
+  child:wait_for "no renegotiation"
+end
+
 describe("renegotiation and openssl s_client", function()
   for _, mode in ipairs { "never", "allow" } do
     it("unasked, under " .. mode .. ": it is refused", function()
       with_client("1.2", { renegotiation = mode }, function(conn, child)
         exchange(conn, child, "first")
-        child:write "R\n"
-        local data, err = conn:read()
-        assert.is_nil(data)
-        assert.equal("alert", err.code)
-        assert.equal("handshake_failure", err.alert.name)
-        child:wait_for "no renegotiation"
+        refused(conn, child)
       end)
     end)
   end
@@ -165,12 +170,7 @@ describe("renegotiation and openssl s_server", function()
   it("asked by it, under never: it is refused", function()
     with_server("1.2", {}, function(conn, child)
       exchange(conn, child, "first")
-      child:write "R\n"
-      local data, err = conn:read()
-      assert.is_nil(data)
-      assert.equal("alert", err.code)
-      assert.equal("handshake_failure", err.alert.name)
-      child:wait_for "no renegotiation"
+      refused(conn, child)
     end)
   end)
 

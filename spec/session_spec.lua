@@ -1,6 +1,7 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
+local tree = require "spec.tree"
 local visit = require "spec.visit"
 
 local resumed, session_of = visit.resumed, visit.session
@@ -223,9 +224,7 @@ local SCOPE = {
 local ELSEWHERE = { role = true, verify_client = true, on_psk = true }
 
 describe("a session is not offered where this differs:", function()
-  local handle = assert(io.open("lua/cotls/settings.lua"))
-  local names = handle:read("a"):match("local SCOPE = (%b{})")
-  handle:close()
+  local names = tree.read("lua/cotls/settings.lua"):match("local SCOPE = (%b{})")
   local server = helper.server_context()
 
   for name in names:gmatch('"([%w_]+)"') do
