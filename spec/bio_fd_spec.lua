@@ -165,7 +165,7 @@ describe("a write that was given up", function()
         return helper.handshaken(name, nil, nil, helper.contexts(version))
       end
       -- TCP's buffers on the loopback grow to megabytes
-      local size = name == "TCP" and 8 << 20 or 600000
+      local size = name == "TCP" and 0x800000 or 600000
       local data = noise(size)
 
       it(("then another write: over %s, TLS %s"):format(name, version), function()

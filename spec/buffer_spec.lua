@@ -5,12 +5,7 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
 
-local function random_source(seed)
-  return function(n)
-    seed = (seed * 1103515245 + 12345) & 0x7fffffff
-    return (seed >> 8) % n + 1
-  end
-end
+local random_source = helper.random
 
 local noise = helper.noise
 

@@ -1,6 +1,8 @@
 -- What a connection tells of certificates: chains of both sides, open, closed, resumed and refused; the stapled OCSP
 -- response; SCTs.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local luv = require "cotls.luv"
 local pki = require "spec.pki"
@@ -128,18 +130,18 @@ local function serve(context, ...)
   helper.in_loop(function()
     local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
     luv.spawn(function()
-      for conn in listener do
+      helper.each(listener, function(conn)
         if conn:accept() then
           told[#told + 1] = conn:info()
           assert(conn:write("hello\n"))
           conn:read("a")
         end
         conn:close()
-      end
+      end)
     end)
     for i, run in ipairs(runs) do
       local child = helper.start { "openssl", "s_client", "-connect", "127.0.0.1:" .. listener:port(), "-servername",
-        "localhost", table.unpack(run) }
+        "localhost", compat.unpack(run) }
       child:wait_for("hello")
       child:close_input()
       child:wait(10)
@@ -255,25 +257,25 @@ end)
 
 -- RFC 6962 section 3.2 and 3.3
 local function sct(number, version)
-  return string.pack(">Bc32I8s2BBs2", version or 0, ("%032d"):format(number), 1700000000000 + number, "", 4, 3,
+  return bytes.pack(">Bc32I8s2BBs2", version or 0, ("%032d"):format(number), 1700000000000 + number, "", 4, 3,
     "signature " .. number)
 end
 
 local function sct_list(...)
   local parts = {}
-  for i, one in ipairs { ... } do parts[i] = string.pack(">s2", one) end
-  return string.pack(">s2", table.concat(parts))
+  for i, one in ipairs { ... } do parts[i] = bytes.pack(">s2", one) end
+  return bytes.pack(">s2", table.concat(parts))
 end
 
-local function base64(bytes)
-  local status, out = helper.run({ "openssl", "base64", "-A" }, bytes)
+local function base64(data)
+  local status, out = helper.run({ "openssl", "base64", "-A" }, data)
   assert.equal(0, status)
   return out
 end
 
 -- A self-signed certificate with SCTs inside.
 local function certificate_with(scts)
-  local der = "\4\x82" .. string.pack(">s2", scts)
+  local der = "\4\130" .. bytes.pack(">s2", scts)
   local files = { certificate = helper.temp_file(), key = helper.temp_file() }
   assert.equal(0, (helper.run { "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
     "-nodes", "-subj", "/CN=localhost", "-addext", "1.3.6.1.4.1.11129.2.4.2=DER:" ..
@@ -320,12 +322,12 @@ describe("scts", function()
       function()
         local co = coroutine.create(function() assert(client:connect()) end)
         while true do
-          local got = table.pack(coroutine.resume(co))
+          local got = compat.pack(coroutine.resume(co))
           assert(got[1], got[2])
           if coroutine.status(co) == "dead" then break end
           client:scts()
           if client:peer_certificate() then asked = asked + 1 end
-          coroutine.yield(table.unpack(got, 2, got.n))
+          coroutine.yield(compat.unpack(got, 2, got.n))
         end
       end,
       function() assert(server:accept()) end,
@@ -337,8 +339,8 @@ describe("scts", function()
   for _, version in ipairs(VERSIONS) do
     it(version .. ": are told from the TLS extension", function()
       local list_of_one = sct_list(sct(5))
-      local context = string.pack(">I4", version == "1.3" and 0x1080 or 0x1D0)
-      local info = context .. string.pack(">I2s2", 18, list_of_one)
+      local context = bytes.pack(">I4", version == "1.3" and 0x1080 or 0x1D0)
+      local info = context .. bytes.pack(">I2s2", 18, list_of_one)
       local pem = helper.temp_file("-----BEGIN SERVERINFOV2 FOR SCT-----\n" .. base64(info) ..
         "\n-----END SERVERINFOV2 FOR SCT-----\n")
       local port = helper.free_port()

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- ClientHellos for specs of what cotls makes of them, and what it has to make of them: read a second time here, by
--- string.unpack and not by lengths, and fingerprinted with the openssl program's digests.
+-- bytes.unpack and not by lengths, and fingerprinted with the openssl program's digests.
 --
 --   client_hello.build(fields)    → a message: version, random, session_id, ciphers (numbers), extensions
 --                                   ({ type =, content = }); without extensions there is no block of them
@@ -10,6 +10,8 @@
 --   client_hello.ja3(said)        → text, hash; ja3_text(said) without a program
 --   client_hello.ja4(said)        → text; ja4_head(said), its first part, without a program
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 
 local client_hello = {}
@@ -18,37 +20,37 @@ local client_hello = {}
 
 function client_hello.numbers(list, format)
   local parts = {}
-  for i, number in ipairs(list) do parts[i] = (format or ">I2"):pack(number) end
+  for i, number in ipairs(list) do parts[i] = bytes.pack(format or ">I2", number) end
   return table.concat(parts)
 end
 
 -- One list behind its length.
 function client_hello.list(width, list, format)
-  return (">s" .. width):pack(client_hello.numbers(list, format))
+  return bytes.pack(">s" .. width, client_hello.numbers(list, format))
 end
 
 function client_hello.protocols(...)
   local parts = {}
-  for i, name in ipairs { ... } do parts[i] = (">s1"):pack(name) end
-  return (">s2"):pack(table.concat(parts))
+  for i, name in ipairs { ... } do parts[i] = bytes.pack(">s1", name) end
+  return bytes.pack(">s2", table.concat(parts))
 end
 
 function client_hello.build(fields)
   local block = ""
   if fields.extensions then
     local parts = {}
-    for i, one in ipairs(fields.extensions) do parts[i] = (">I2 s2"):pack(one.type, one.content) end
-    block = (">s2"):pack(table.concat(parts))
+    for i, one in ipairs(fields.extensions) do parts[i] = bytes.pack(">I2 s2", one.type, one.content) end
+    block = bytes.pack(">s2", table.concat(parts))
   end
-  local body = (">I2 c32 s1 s2 s1"):pack(fields.version or 0x0303, fields.random or ("r"):rep(32),
+  local body = bytes.pack(">I2 c32 s1 s2 s1", fields.version or 0x0303, fields.random or ("r"):rep(32),
     fields.session_id or "", client_hello.numbers(fields.ciphers or {}), "\0") .. block
-  return (">I4"):pack(1 << 24 | #body) .. body
+  return bytes.pack(">BI3", 1, #body) .. body
 end
 
 function client_hello.record(message, width)
   local parts = {}
   for at = 1, #message, width or 16384 do
-    parts[#parts + 1] = (">B I2 s2"):pack(22, 0x0301, message:sub(at, at + (width or 16384) - 1))
+    parts[#parts + 1] = bytes.pack(">B I2 s2", 22, 0x0301, message:sub(at, at + (width or 16384) - 1))
   end
   return table.concat(parts)
 end
@@ -56,8 +58,8 @@ end
 -- The message in records.
 function client_hello.message(records)
   local message, at = "", 1
-  while #message < 4 or #message < 4 + (">I3"):unpack(message, 2) do
-    local _, _, content, after = (">B I2 s2"):unpack(records, at)
+  while #message < 4 or #message < 4 + bytes.unpack(">I3", message, 2) do
+    local _, _, content, after = bytes.unpack(">B I2 s2", records, at)
     message, at = message .. content, after
   end
   return message
@@ -66,30 +68,30 @@ end
 -- ---- reading ----
 
 -- The results of unpack if they end where the bytes end; else nothing.
-local function whole(format, bytes)
-  local got = table.pack(pcall(string.unpack, format, bytes))
-  if got[1] and got[got.n] == #bytes + 1 then return table.unpack(got, 2, got.n - 1) end
+local function whole(format, text)
+  local got = compat.pack(pcall(bytes.unpack, format, text))
+  if got[1] and got[got.n] == #text + 1 then return compat.unpack(got, 2, got.n - 1) end
 end
 
-local function items(bytes, format, size)
+local function items(text, format, size)
   local list = {}
-  if not bytes or #bytes % size ~= 0 then return list end
-  for at = 1, #bytes, size do list[#list + 1] = (format):unpack(bytes, at) end
+  if not text or #text % size ~= 0 then return list end
+  for at = 1, #text, size do list[#list + 1] = bytes.unpack(format, text, at) end
   return list
 end
 
-local function protocols(bytes)
+local function protocols(text)
   local list, at = {}, 1
-  while at <= #bytes do
-    local ok, name, after = pcall(string.unpack, "s1", bytes, at)
+  while at <= #text do
+    local ok, name, after = pcall(bytes.unpack, "s1", text, at)
     if not ok or name == "" then return {} end
     list[#list + 1], at = name, after
   end
   return list
 end
 
-local function server_name(bytes)
-  local kind, name = whole("> B s2", whole(">s2", bytes) or "")
+local function server_name(text)
+  local kind, name = whole("> B s2", whole(">s2", text) or "")
   if kind == 0 and name ~= "" and #name <= 255 and not name:find("\0", 1, true) then return name end
 end
 
@@ -98,7 +100,7 @@ function client_hello.read(message)
   local said, block = {}, nil
   local body = message:sub(5)
   local ciphers, methods, at
-  said.legacy_version, said.random, said.session_id, ciphers, methods, at = (">I2 c32 s1 s2 s1"):unpack(body)
+  said.legacy_version, said.random, said.session_id, ciphers, methods, at = bytes.unpack(">I2 c32 s1 s2 s1", body)
   said.methods = methods
   said.ciphers = items(ciphers, ">I2", 2)
   said.types, said.contents = {}, {}
@@ -106,7 +108,7 @@ function client_hello.read(message)
   at = 1
   while block and at <= #block do
     local type, content
-    type, content, at = (">I2 s2"):unpack(block, at)
+    type, content, at = bytes.unpack(">I2 s2", block, at)
     said.types[#said.types + 1] = type
     said.contents[type] = said.contents[type] or content
   end

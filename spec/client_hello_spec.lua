@@ -1,3 +1,5 @@
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local hello = require "spec.client_hello"
 local tls = require "cotls"
@@ -36,7 +38,7 @@ describe("parse_client_hello", function()
     assert.same({ "0x0a0a", "TLSv1.3", "TLSv1.2" }, got.versions)
     assert.equal(16, #got.ciphers)
     assert.same({ "0xaaaa", "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
-      "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" }, table.move(got.ciphers, 1, 5, 1, {}))
+      "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" }, compat.move(got.ciphers, 1, 5, 1, {}))
     assert.same({ "0x0a0a", "x25519", "secp256r1", "secp384r1" }, got.groups)
     assert.same({ "ecdsa_secp256r1_sha256", "rsa_pss_rsae_sha256", "rsa_pkcs1_sha256", "ecdsa_secp384r1_sha384",
       "rsa_pss_rsae_sha384", "rsa_pkcs1_sha384", "rsa_pss_rsae_sha512", "rsa_pkcs1_sha512" }, got.signature_algorithms)
@@ -86,14 +88,14 @@ describe("parse_client_hello", function()
       { 13, "signature_algorithms", {}, "\0\1\4", "\0\3\4\3\4" },
       { 43, "versions", {}, "", "\0", "\1\3", "\3\3\4\3", "\2\3\4\3" },
     } do
-      local type, field, expected = table.unpack(one, 1, 3)
+      local type, field, expected = compat.unpack(one, 1, 3)
       for i = 4, #one do
         local got = assert(tls.parse_client_hello(hello.build { extensions = { { type = type, content = one[i] } } }))
         assert.same({ expected, one[i] }, { got[field], got.extensions[type] })
       end
     end
-    local odd = hello.build { ciphers = { 0x1301 } }:gsub("\0\2\x13\1\1\0$", "\0\3\x13\1\x13\1\0")
-    odd = (">I4"):pack(1 << 24 | #odd - 4) .. odd:sub(5)
+    local odd = hello.build { ciphers = { 0x1301 } }:gsub("%z\2\019\1\1%z$", "\0\3\019\1\019\1\0")
+    odd = bytes.pack(">BI3", 1, #odd - 4) .. odd:sub(5)
     assert.same({}, assert(tls.parse_client_hello(odd)).ciphers)
   end)
 
@@ -108,29 +110,29 @@ describe("parse_client_hello", function()
   end)
 
   it("asks for more while it is not all there, and never once it is", function()
-    for _, bytes in ipairs { CHROME, hello.record(CHROME), hello.record(CHROME, 50) } do
-      for n = 0, #bytes - 1 do
-        assert.equal("want_read", helper.code_of(tls.parse_client_hello(bytes:sub(1, n))), n)
+    for _, given in ipairs { CHROME, hello.record(CHROME), hello.record(CHROME, 50) } do
+      for n = 0, #given - 1 do
+        assert.equal("want_read", helper.code_of(tls.parse_client_hello(given:sub(1, n))), n)
       end
-      assert.truthy(tls.parse_client_hello(bytes))
+      assert.truthy(tls.parse_client_hello(given))
     end
   end)
 
   it("refuses what is none", function()
-    local function reason(bytes)
-      local got, err = tls.parse_client_hello(bytes)
+    local function reason(given)
+      local got, err = tls.parse_client_hello(given)
       assert.is_nil(got)
       assert.equal("tls", err.code, tostring(err))
       assert.equal("parse_client_hello", err.operation)
       return err.reason
     end
-    for _, bytes in ipairs { "GET / HTTP/1.1\r\n", "\2\0\0\0", "\22\2\0\0\4", "\22\3\1\0\0", "\22\3\1\64\1",
+    for _, wrong in ipairs { "GET / HTTP/1.1\r\n", "\2\0\0\0", "\22\2\0\0\4", "\22\3\1\0\0", "\22\3\1\64\1",
       "\1\2\1\69", "\23\3\3\0\1x", "\21\3\3\0\2\2\40",
-      hello.record(CHROME, 50):sub(1, 55) .. "\23\3\3\0\1x", "\x80\46\1\3\1" } do
-      assert.equal("not a ClientHello", reason(bytes))
+      hello.record(CHROME, 50):sub(1, 55) .. "\23\3\3\0\1x", "\128\46\1\3\1" } do
+      assert.equal("not a ClientHello", reason(wrong))
     end
     -- Its own length is right; something within is not.
-    local function sized(body) return (">I4"):pack(1 << 24 | #body) .. body end
+    local function sized(body) return bytes.pack(">BI3", 1, #body) .. body end
     local good = hello.build { session_id = "12", ciphers = { 0x1301 }, extensions = { { type = 23, content = "" } } }
     assert.truthy(tls.parse_client_hello(good))
     local body = good:sub(5)
@@ -218,8 +220,8 @@ describe("JA4", function()
 
   it("has the ends of the first protocol's name, or of its digits", function()
     for name, expected in pairs {
-      ["h2"] = "h2", ["http/1.1"] = "h1", ["x"] = "xx", ["\xab"] = "ab", ["\xab\xcd"] = "ad", ["0\xab"] = "3b",
-      ["01\xab\xcd"] = "3d", ["0\xab\xcd1"] = "01", ["\0"] = "00", ["a-"] = "6d",
+      ["h2"] = "h2", ["http/1.1"] = "h1", ["x"] = "xx", ["\171"] = "ab", ["\171\205"] = "ad", ["0\171"] = "3b",
+      ["01\171\205"] = "3d", ["0\171\2051"] = "01", ["\0"] = "00", ["a-"] = "6d",
     } do
       assert.equal("t13d1516" .. expected, of { [16] = hello.protocols(name, "other") }:sub(1, 10))
     end
@@ -248,11 +250,7 @@ end)
 -- ---- fuzz ----
 
 -- The same numbers wherever the spec runs.
-local state = 20260807
-local function random(n)
-  state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
-  return (state >> 33) % n + 1
-end
+local random = helper.random(20260807)
 
 local function some_bytes(n)
   local parts = {}
@@ -337,7 +335,7 @@ local function mutant()
 end
 
 describe("a fuzzed ClientHello", function()
-  local ROUNDS = 4000 // helper.slow
+  local ROUNDS = math.floor(4000 / helper.slow)
 
   it("whose extensions are malformed is read as the definitions say, or not at all", function()
     for _ = 1, ROUNDS do
@@ -359,7 +357,7 @@ describe("a fuzzed ClientHello", function()
       local got, err = tls.parse_client_hello(given)
       if got then
         taken = taken + 1
-        assert_read(message:sub(1, 4 + (">I3"):unpack(message, 2)), got)
+        assert_read(message:sub(1, 4 + bytes.unpack(">I3", message, 2)), got)
       else
         refused = refused + 1
         assert.truthy(({ tls = true, want_read = true })[err.code], tostring(err))
@@ -370,8 +368,8 @@ describe("a fuzzed ClientHello", function()
 
   it("that is nothing but noise is refused, or asks for more", function()
     for _ = 1, ROUNDS do
-      local bytes = ({ "", "\1\0\0", "\1\0\0\60\3\3", "\22\3\1\0\70\1\0" })[random(4)] .. some_bytes(random(80) - 1)
-      local got, err = tls.parse_client_hello(bytes)
+      local given = ({ "", "\1\0\0", "\1\0\0\60\3\3", "\22\3\1\0\70\1\0" })[random(4)] .. some_bytes(random(80) - 1)
+      local got, err = tls.parse_client_hello(given)
       if not got then assert.truthy(({ tls = true, want_read = true })[err.code], tostring(err)) end
     end
   end)

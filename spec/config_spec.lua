@@ -1,6 +1,8 @@
 -- What a context may agree on: each option is proven by what a handshake comes to, most of them against openssl's own
 -- programs, which say what was agreed.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -161,7 +163,7 @@ describe("tls.ciphers", function()
 
   it("without a list shows what a context begins with", function()
     local names = names_of(assert(tls.ciphers()))
-    assert.same(SUITES, { table.unpack(names, 1, 3) })
+    assert.same(SUITES, { compat.unpack(names, 1, 3) })
     assert.is_true(#names > 20)
   end)
 
@@ -707,7 +709,7 @@ describe("max_send_fragment", function()
     helper.until_true(function()
       data = data .. (helper.read_fd(fd) or "")
       while #data >= 5 do
-        local kind, _, n = (">BI2I2"):unpack(data)
+        local kind, _, n = bytes.unpack(">BI2I2", data)
         if #data < 5 + n then return false end
         assert.equal(23, kind)
         list[#list + 1] = n
@@ -736,10 +738,10 @@ describe("max_send_fragment", function()
     for version, added in pairs(ADDED) do
       for _, n in ipairs { 512, 1000, 16384 } do
         local list = written({ max_send_fragment = n, max_version = version }, nil, 40000)
-        assert.equal(n + added, math.max(table.unpack(list)))
+        assert.equal(n + added, math.max(compat.unpack(list)))
         assert.is_true(#list >= math.ceil(40000 / n))
       end
-      assert.equal(16384 + added, math.max(table.unpack(written({ max_version = version }, nil, 40000))))
+      assert.equal(16384 + added, math.max(compat.unpack(written({ max_version = version }, nil, 40000))))
     end
   end)
 
@@ -778,7 +780,7 @@ describe("max_send_fragment", function()
       local list = lengths(client:fileno(), 20000)
       client:close()
       server:close()
-      return math.max(table.unpack(list)) - ADDED["1.2"]
+      return math.max(compat.unpack(list)) - ADDED["1.2"]
     end
     assert.equal(600, longest({}, { max_send_fragment = 600 }))
     assert.equal(600, longest({ max_send_fragment = 900 }, { max_send_fragment = 600 }))
@@ -824,8 +826,8 @@ describe("min_version and max_version", function()
 
   it("below 1.2 need the words for it", function()
     local old = { "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0" }
-    assert.equal("protocol_version", s_client({}, table.unpack(old)).err.alert.name)
-    local got = s_client({ min_version = "1.1", security_level = 0 }, table.unpack(old))
+    assert.equal("protocol_version", s_client({}, compat.unpack(old)).err.alert.name)
+    local got = s_client({ min_version = "1.1", security_level = 0 }, compat.unpack(old))
     assert.is_nil(got.err)
     assert.equal("TLSv1.1", got.version)
   end)

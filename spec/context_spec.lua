@@ -1,3 +1,4 @@
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local core = require "cotls.core"
 local luv = require "cotls.luv"
@@ -102,8 +103,8 @@ describe("wrap", function()
 
   it("refuses descriptors that are none, or no stream sockets", function()
     refused(-1, "negative")
-    refused(-2 ^ 53 // 1 | 0, "negative")
-    refused(1 << 40, "")
+    refused(-0x20000000000000, "negative")
+    refused(0x10000000000, "")
     refused(999999, "Bad file descriptor")
     local file = assert(io.open("/dev/null"))
     local fd
@@ -148,12 +149,11 @@ describe("wrap", function()
 
   it("keeps the transport alive", function()
     local fd, other = helper.socketpair()
-    local collected = false
-    local conn = assert(context:wrap(setmetatable({ fileno = function() return fd end },
-      { __gc = function() collected = true end })))
+    local weak = setmetatable({ { fileno = function() return fd end } }, { __mode = "v" })
+    local conn = assert(context:wrap(weak[1]))
     collectgarbage()
     collectgarbage()
-    assert.is_false(collected)
+    assert.is_table(weak[1])
     conn:close()
     helper.close_fd(fd)
     helper.close_fd(other)
@@ -174,10 +174,10 @@ describe("the system's CAs", function()
     helper.in_loop(function()
       local listener = assert(tls.listen("127.0.0.1", 0, { context = helper.contexts().server }))
       luv.spawn(function()
-        for conn in listener do
+        helper.each(listener, function(conn)
           conn:accept()
           conn:close()
-        end
+        end)
       end)
       local status, out, err = helper.run({ helper.lua, helper.temp_file(PROGRAM), tostring(listener:port()) }, nil,
         { env = env })
@@ -229,8 +229,8 @@ describe("a server resumes sessions", function()
       end)
       local argv = { "openssl", "s_client", "-connect", "127.0.0.1:" .. listener:port(), "-servername", "localhost" }
       for _, flag in ipairs(flags) do argv[#argv + 1] = flag end
-      if own then table.move({ "-cert", own.cert, "-key", own.key }, 1, 4, #argv + 1, argv) end
-      table.move(session, 1, 2, #argv + 1, argv)
+      if own then compat.move({ "-cert", own.cert, "-key", own.key }, 1, 4, #argv + 1, argv) end
+      compat.move(session, 1, 2, #argv + 1, argv)
       local child = helper.start(argv)
       child:wait_for("hello") -- tickets have come by then
       child:write("bye\n")
@@ -265,7 +265,7 @@ describe("a server resumes sessions", function()
   it("only under contexts with the same settings, in every process alike", function()
     local PROGRAM = [[
       local options = require "cotls.options"
-      local given = assert(load("return " .. arg[1]))()
+      local given = assert((loadstring or load)("return " .. arg[1]))()
       given.role, given.certificate, given.key = "server", arg[2], arg[3]
       local scope = assert(options.context(given, "x", 1)).session_scope
       print((scope:gsub(".", function(char) return ("%02x"):format(char:byte()) end)))

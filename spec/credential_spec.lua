@@ -1,3 +1,4 @@
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -208,7 +209,7 @@ describe("credentials", function()
   } do
     it("each client gets what it can verify, with its chain: " .. case[1], function()
       for _, context in ipairs { both, turned } do
-        local sent, verdict = visit(context, table.unpack(case, 3))
+        local sent, verdict = visit(context, compat.unpack(case, 3))
         assert.same(case[2], sent)
         assert.equal(0, verdict)
       end
@@ -324,7 +325,7 @@ describe("a session", function()
     local renewed, other = helper.leaf(), helper.leaf { names = { "localhost", "other.example" } }
     for _, case in ipairs { { "Reused", LEAF }, { "Reused", renewed }, { "New", other }, { "New", RSA, other },
       { "New", other, RSA } } do
-      _, _, out = visit(serving(table.unpack(case, 2)), "-tls1_2", "-sess_in", path)
+      _, _, out = visit(serving(compat.unpack(case, 2)), "-tls1_2", "-sess_in", path)
       assert.matches("\n" .. case[1] .. ", TLSv1.2", out)
     end
   end)

@@ -1,5 +1,6 @@
 -- TLSA records: which match, what each usage asks of chain and name, what is refused, and against openssl.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local judge = require "spec.judge"
@@ -26,7 +27,7 @@ local function association(certificate, selector, matching_type)
   local key = certificate .. selector .. matching_type
   if not made[key] then
     local form = selector == 0 and { "x509", "-outform", "DER" } or { "x509", "-noout", "-pubkey" }
-    local status, data = helper.run({ "openssl", table.unpack(form) }, certificate)
+    local status, data = helper.run({ "openssl", compat.unpack(form) }, certificate)
     if status == 0 and selector == 1 then
       status, data = helper.run({ "openssl", "pkey", "-pubin", "-outform", "DER" }, data)
     end

@@ -1,3 +1,4 @@
+local helper = require "spec.helper"
 local Deadlines = require "cotls.deadlines"
 
 -- Items that note when they are fired.
@@ -72,11 +73,7 @@ describe("deadlines", function()
   end)
 
   it("agree with a sorted list, whatever comes and goes", function()
-    local deadlines, seed = Deadlines.new(), 7
-    local function random(n)
-      seed = (seed * 1103515245 + 12345) % 2147483648
-      return seed // 65536 % n + 1
-    end
+    local deadlines, random = Deadlines.new(), helper.random(7)
     local alive, now = {}, 0
     local function fire(self)
       assert.is_true(self.due <= now)

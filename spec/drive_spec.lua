@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Waiting: the raw yields, deadlines, cancellation, "busy", abandoned coroutines, poll(2) and schedulers.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local uv = require "luv"
 local helper = require "spec.helper"
@@ -30,15 +31,15 @@ local code_of = helper.code_of
 
 -- Resumes; gives what it yields or returns. An error in the coroutine is raised.
 local function resume(co, ...)
-  local got = table.pack(coroutine.resume(co, ...))
+  local got = compat.pack(coroutine.resume(co, ...))
   if not got[1] then error(got[2], 0) end
-  return table.unpack(got, 2, got.n)
+  return compat.unpack(got, 2, got.n)
 end
 
 -- A coroutine in conn[verb](conn, ...), which waits; gives want and deadline too.
 local function waiting(conn, verb, ...)
-  local args = table.pack(...)
-  local co = coroutine.create(function() return conn[verb](conn, table.unpack(args, 1, args.n)) end)
+  local args = compat.pack(...)
+  local co = coroutine.create(function() return conn[verb](conn, compat.unpack(args, 1, args.n)) end)
   local who, want, deadline = resume(co)
   assert.equal("suspended", coroutine.status(co), verb)
   assert.equal(conn, who)
@@ -52,7 +53,7 @@ local function reading(conn, ...)
   return co, deadline
 end
 
-local BIG = ("x"):rep(1 << 20)
+local BIG = ("x"):rep(0x100000)
 
 local function writing(conn)
   local co, want, deadline = waiting(conn, "write", BIG)
@@ -72,16 +73,16 @@ local function quiet_pair(options)
 end
 
 local function finish(co, ...)
-  local got = table.pack(resume(co, ...))
+  local got = compat.pack(resume(co, ...))
   assert.equal("dead", coroutine.status(co))
-  return table.unpack(got, 1, got.n)
+  return compat.unpack(got, 1, got.n)
 end
 
 describe("the raw protocol", function()
   it("yields connection, want and no deadline", function()
     local client, server = quiet_pair()
     local co = coroutine.create(function() return client:read() end)
-    local got = table.pack(coroutine.resume(co))
+    local got = compat.pack(coroutine.resume(co))
     assert.same({ true, client, "read", nil, n = 4 }, got)
     assert(server:write("line\n"))
     assert.equal("line", finish(co))
@@ -123,11 +124,12 @@ describe("the raw protocol", function()
 
   it("a connection closed by another coroutine ends the wait with \"closed\"", function()
     for _, start in ipairs { reading, writing } do
-      for _, with in ipairs { table.pack(), table.pack(true), table.pack(nil, "timeout"), table.pack(nil, "stop") } do
+      local pack = compat.pack
+      for _, with in ipairs { pack(), pack(true), pack(nil, "timeout"), pack(nil, "stop") } do
         local client = quiet_pair()
         local co = start(client)
         client:close()
-        local ok, err = finish(co, table.unpack(with, 1, with.n))
+        local ok, err = finish(co, compat.unpack(with, 1, with.n))
         assert.equal("closed", code_of(ok, err))
         assert.equal(start == reading and "read" or "write", err.operation)
       end
@@ -386,12 +388,12 @@ describe("cancellation", function()
   it("gives \"cancelled\" and the reason", function()
     local client, server = quiet_pair()
     for _, case in ipairs {
-      { table.pack(nil, "shutting down"), "shutting down" }, { table.pack(false, "no"), "no" },
-      { table.pack(nil), "nil" }, { table.pack(nil, 42), "42" }, { table.pack(false, nil), "nil" },
-      { table.pack(nil, setmetatable({}, { __tostring = function() return "text" end })), "text" },
+      { compat.pack(nil, "shutting down"), "shutting down" }, { compat.pack(false, "no"), "no" },
+      { compat.pack(nil), "nil" }, { compat.pack(nil, 42), "42" }, { compat.pack(false, nil), "nil" },
+      { compat.pack(nil, setmetatable({}, { __tostring = function() return "text" end })), "text" },
     } do
       local co = reading(client)
-      local ok, err = finish(co, table.unpack(case[1], 1, case[1].n))
+      local ok, err = finish(co, compat.unpack(case[1], 1, case[1].n))
       assert.equal("cancelled", code_of(ok, err))
       assert.equal(case[2], err.reason)
       assert.equal("read", err.operation)
@@ -419,7 +421,7 @@ describe("cancellation", function()
     for _, verb in ipairs { "connect", "do_handshake", "read", "write", "recv" } do
       local client, server = pair()
       client:set_connect_state()
-      local co = waiting(client, verb, table.unpack(verb == "write" and { "x" } or {}))
+      local co = waiting(client, verb, compat.unpack(verb == "write" and { "x" } or {}))
       local ok, err = finish(co, nil, "why not")
       assert.equal("cancelled", code_of(ok, err))
       assert.equal("why not", err.reason)
@@ -490,7 +492,7 @@ describe("busy", function()
     local client, server = quiet_pair()
     local co = writing(client)
     for _, verb in ipairs { { "write", "x" }, { "write" }, { "shutdown", "write" }, { "shutdown" } } do
-      local ok, err = client[verb[1]](client, table.unpack(verb, 2))
+      local ok, err = client[verb[1]](client, compat.unpack(verb, 2))
       assert.equal("busy", code_of(ok, err))
       assert.equal(verb[1], err.operation)
       if verb[1] == "write" then assert.equal(0, err.written) end
@@ -505,10 +507,10 @@ describe("busy", function()
     for _, verb in ipairs { "connect", "read", "write" } do
       local client, server = pair()
       client:set_connect_state()
-      local co = waiting(client, verb, table.unpack(verb == "write" and { "x\n" } or {}))
+      local co = waiting(client, verb, compat.unpack(verb == "write" and { "x\n" } or {}))
       local others = { { "connect" }, { "do_handshake" }, { "read" }, { "recv" }, { "peek" }, { "write", "x" } }
       for _, other in ipairs(others) do
-        local ok, err = client[other[1]](client, table.unpack(other, 2))
+        local ok, err = client[other[1]](client, compat.unpack(other, 2))
         assert.equal("busy", code_of(ok, err))
         assert.equal(other[1], err.operation)
       end
@@ -533,7 +535,7 @@ describe("busy", function()
     local client = quiet_pair()
     local co = waiting(client, "shutdown")
     for _, verb in ipairs { { "read" }, { "recv" }, { "write", "x" }, { "shutdown" }, { "shutdown", "write" } } do
-      assert.equal("busy", code_of(client[verb[1]](client, table.unpack(verb, 2))))
+      assert.equal("busy", code_of(client[verb[1]](client, compat.unpack(verb, 2))))
     end
     assert.equal("timeout", code_of(finish(co, nil, "timeout")))
   end)
@@ -587,7 +589,7 @@ describe("an abandoned coroutine's slot", function()
   end)
 
   it("is free for writing too: what was accepted is flushed first", function()
-    for _, leave in ipairs { coroutine.close, "collected" } do
+    for _, leave in ipairs { "collected", coroutine.close } do
       local client, server = quiet_pair()
       local abandoned = { writing(client) }
       if leave == coroutine.close then leave(abandoned[1]) end
@@ -663,7 +665,7 @@ describe("an abandoned coroutine's slot", function()
   end)
 
   it("of a handshake closes the connection at the next call", function()
-    for _, leave in ipairs { coroutine.close, function() end } do
+    for _, leave in ipairs { function() end, coroutine.close } do
       local client, server = pair()
       local abandoned = { waiting(client, "connect") }
       leave(abandoned[1])
@@ -742,15 +744,15 @@ describe("in the main thread", function()
       local listener = assert(tls.listen("127.0.0.1", 0, { context = helper.server_context() }))
       io.stdout:setvbuf "no"
       io.write(listener:port(), " ", helper.ca.certificate, "ready\n")
-      for conn in listener do
+      helper.each(listener, function(conn)
         assert(conn:accept())
         for line in conn:lines() do assert(conn:write(line:upper(), "\n")) end
         assert(conn:shutdown())
         os.exit(0, true)
-      end
+      end)
     ]] })
     local port, ca = child:wait_for("^(%d+) (.*)ready\n", 20)
-    local conn = assert(tls.connect("127.0.0.1", math.tointeger(port), { ca = ca, timeout = 20 * helper.slow }))
+    local conn = assert(tls.connect("127.0.0.1", tonumber(port), { ca = ca, timeout = 20 * helper.slow }))
     for i = 1, 20 do
       assert(conn:write("line ", i, "\n"))
       assert.equal("LINE " .. i, conn:read())
@@ -766,7 +768,7 @@ describe("in the main thread", function()
     child:wait_for("ready")
     helper.until_true(function()
       local handle = assert(io.open(("/proc/%d/stat"):format(child.pid)))
-      local state = handle:read("a"):match("%) (%a)")
+      local state = handle:read("*a"):match("%) (%a)")
       handle:close()
       return state == "S"
     end, "its sleep")
@@ -848,8 +850,8 @@ describe("a scheduler", function()
 
   it("is told connection, want and deadline; its answer is judged as a resume is", function()
     local answers = {
-      { table.pack(nil, "timeout"), "timeout" }, { table.pack(false, "timeout"), "timeout" },
-      { table.pack(nil, "x"), "cancelled" }, { table.pack(nil), "cancelled" },
+      { compat.pack(nil, "timeout"), "timeout" }, { compat.pack(false, "timeout"), "timeout" },
+      { compat.pack(nil, "x"), "cancelled" }, { compat.pack(nil), "cancelled" },
     }
     local scheduler = { wait = coroutine.yield }
     local client, server = quiet_pair { scheduler = { wait = function(...) return scheduler.wait(...) end } }
@@ -859,7 +861,7 @@ describe("a scheduler", function()
         assert.equal(client, conn)
         assert.equal("read", want)
         assert.is_true(deadline > tls.now())
-        return table.unpack(case[1], 1, case[1].n)
+        return compat.unpack(case[1], 1, case[1].n)
       end
       local co = coroutine.create(function() return client:read() end)
       assert.equal(case[2], code_of(finish(co)))

@@ -1,3 +1,4 @@
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local core = require "cotls.core"
 local uv = require "luv"
@@ -180,7 +181,7 @@ describe("the code", function()
     local client, server = helper.pair(nil, nil, nil,
       { client = helper.client_context { ca = helper.other_ca.certificate }, server = helper.contexts().server })
     local got = helper.together { function() return client:connect() end, function() return server:accept() end }
-    local err = fails("verify", "connect", table.unpack(got[1], 1, 2))
+    local err = fails("verify", "connect", compat.unpack(got[1], 1, 2))
     assert.same({ code = 20, text = err.verify.text, depth = 0, subject = "CN=leaf" }, err.verify)
     assert.is_true(#err.queue > 0)
     assert.matches("certificate verify failed", err.reason)
@@ -259,7 +260,7 @@ describe("the code", function()
       if not ok then break end
     end
     check(err, "system", "write")
-    assert.equal("integer", math.type(err.errno))
+    assert.equal("integer", compat.math_type(err.errno))
     assert.equal(err.reason, (err.reason:match("^[%w ]+$")))
     assert.is_true(err.written >= 0)
     local conn

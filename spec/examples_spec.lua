@@ -1,5 +1,6 @@
 -- Every example is run for real, as its own process: the servers against curl, openssl and cotls.
 
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local tls = require "cotls"
 local luv = require "cotls.luv"
@@ -50,9 +51,11 @@ end
 
 -- What comes back for these bytes up to the server's close, which must be in order.
 local function raw(port, ca, request)
-  local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
+  local conn = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
   assert(conn:write(request))
-  return assert(conn:read("a"))
+  local answer = assert(conn:read("a"))
+  conn:close()
+  return answer
 end
 
 describe("examples/https_server.lua", function()
@@ -74,7 +77,7 @@ describe("examples/https_server.lua", function()
     write(folder .. "/long.bin", LONG)
     server = helper.start(example("https_server.lua", folder, "0"))
     url, port = server:wait_for("(https://localhost:(%d+)/)\n")
-    port = math.tointeger(port)
+    port = tonumber(port)
     server:wait_for("END CERTIFICATE")
     ca = write(outside .. "/ca.pem", server.stdout)
   end)
@@ -157,11 +160,12 @@ describe("examples/https_server.lua", function()
   end)
 
   it("goes on reading what a refused client has still to send", function()
-    local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
+    local conn = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
     assert(conn:write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"))
     assert.truthy(assert(conn:read("a")):find("^HTTP/1%.1 405 "))
     for _ = 1, 4 do assert(conn:write(("x"):rep(10000))) end -- a socket that is closed would answer by a reset
     assert(conn:shutdown())
+    conn:close()
   end)
 
   it("says 400 to what is no request, and to one whose head is too long", function()
@@ -190,11 +194,12 @@ describe("examples/https_server.lua", function()
       local answers = 0
       for i = 1, 50 do
         luv.spawn(function()
-          local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 20 * helper.slow }))
-          if i % 2 == 0 then return end
+          local conn = assert(tls.connect("localhost", port, { ca = ca, timeout = 20 * helper.slow }))
+          if i % 2 == 0 then return conn:close() end
           assert(conn:write("GET /long.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-          if i % 5 == 0 then return end
+          if i % 5 == 0 then return conn:close() end
           assert.equal(#LONG, #assert(conn:read("a")):match("\r\n\r\n(.*)$"))
+          conn:close()
           answers = answers + 1
         end)
       end
@@ -238,17 +243,18 @@ describe("examples/https_get.lua", function()
     helper.in_loop(function()
       local listener = assert(tls.listen("localhost", 0, { certificate = pair.certificate, key = pair.key }))
       luv.spawn(function()
-        for accepted in listener do
-          luv.spawn(pcall, function()
-            local conn <close> = accepted
-            assert(conn:accept())
+        while true do
+          local conn = listener()
+          if not conn then break end
+          luv.spawn(function()
+            if not conn:accept() then return conn:close() end
             requested = ""
-            for line in conn:lines("L") do
+            repeat
+              local line = assert(conn:read("L"))
               requested = requested .. line
-              if line == "\r\n" then break end
-            end
-            assert(conn:write(answer))
-            if cut then error("no close_notify") end
+            until line == "\r\n"
+            conn:write(answer)
+            if cut then getmetatable(conn).__close(conn, "no close_notify") else conn:close() end
           end)
         end
       end)
@@ -371,9 +377,9 @@ describe("examples/echo_server.lua", function()
   it("serves others on a port", function()
     local server = helper.start(example("echo_server.lua", "0"))
     finally(function() server:stop() end)
-    local port = math.tointeger(server:wait_for("port (%d+)\n"))
+    local port = tonumber((server:wait_for("port (%d+)\n")))
     local ca = server:wait_for("(%-%-%-%-%-BEGIN.-END CERTIFICATE%-%-%-%-%-\n)")
-    local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
+    local conn = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 * helper.slow }))
     local long = ("0123456789"):rep(20000)
     for at = 1, #long, 1000 do
       assert(conn:write(long:sub(at, at + 999)))
@@ -527,7 +533,7 @@ describe("README.md", function()
   -- The Lua blocks in their order.
   local blocks = {}
   for block in text:gmatch("\n```lua\n(.-)\n```\n") do blocks[#blocks + 1] = block .. "\n" end
-  local SERVER, CLIENT, CERTIFICATE, RAW, CQUEUES = table.unpack(blocks)
+  local SERVER, CLIENT, CERTIFICATE, RAW, CQUEUES = compat.unpack(blocks)
 
   local folder, port, server
 
@@ -572,7 +578,7 @@ describe("README.md", function()
 
   -- Talks to the server, as a coroutine.
   local TALK = [[
-    local conn <close> = assert(tls.connect("127.0.0.1", PORT, { ca = "chain.pem", server_name = "localhost" }))
+    local conn = assert(tls.connect("127.0.0.1", PORT, { ca = "chain.pem", server_name = "localhost" }))
     conn:settimeout(TIMEOUT)
     assert(conn:write("hello\n"))
     table.insert(said, (assert(conn:read())))
@@ -581,6 +587,7 @@ describe("README.md", function()
     assert(conn:write("still here\n"))
     table.insert(said, (assert(conn:read())))
     assert(conn:shutdown())
+    conn:close()
   ]]
   local USE = {
     raw = [[
@@ -623,7 +630,7 @@ describe("README.md", function()
   end)
 
   it("has a scheduler for cqueues", function()
-    if not package.searchpath("cqueues", package.path) then return pending("cqueues is not installed") end
+    if not pcall(require, "cqueues") then return pending("cqueues is not installed") end
     assert.equal(("you said hello, "):rep(3) .. "you said still here, you said still here, you said still here\n",
       use("cqueues", CQUEUES))
   end)

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The collector: every object in every state, who keeps whom alive, and that nothing is left behind.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local uv = require "luv"
 local helper = require "spec.helper"
@@ -16,15 +17,15 @@ end
 
 -- Resumes a coroutine in conn's method until it waits; gives it.
 local function waiting(conn, verb, ...)
-  local args = table.pack(...)
-  local co = coroutine.create(function() return conn[verb](conn, table.unpack(args, 1, args.n)) end)
+  local args = compat.pack(...)
+  local co = coroutine.create(function() return conn[verb](conn, compat.unpack(args, 1, args.n)) end)
   assert(coroutine.resume(co))
   assert.equal("suspended", coroutine.status(co), verb)
   return co
 end
 
 local old = helper.contexts "1.2" -- without session tickets, the end of a stream is an end, no reset
-local BIG = ("x"):rep(1 << 20)
+local BIG = ("x"):rep(0x100000)
 
 -- What makes a connection of a state: gives it, and what is to be dropped with it.
 local states = {
@@ -203,7 +204,7 @@ describe("a connection", function()
       fds[1], fds[2] = client:fileno(), server:fileno()
       return client:lines(), waiting(server, "read")
     end
-    local held = table.pack(scope())
+    local held = compat.pack(scope())
     local lines = held[1]
     collect()
     assert.is_true(is_open(fds[1]))
@@ -224,8 +225,8 @@ describe("a connection", function()
     local seen = {}
     local function scope()
       local client, server = helper.handshaken(nil, nil, nil, old)
-      local object = setmetatable({ client = client, server = server }, { __gc = function(self)
-        for _, conn in ipairs { self.client, self.server } do
+      local object = helper.when_collected(function()
+        for _, conn in ipairs { client, server } do
           seen[#seen + 1] = conn:version()
           seen[#seen + 1] = conn:handshake_done()
           conn:settimeout(0)
@@ -235,28 +236,29 @@ describe("a connection", function()
           conn:write("x")
           conn:close()
         end
-      end })
+      end)
       -- the finalizer of what is marked last runs first: both orders
-      local later = setmetatable({ client }, { __gc = function(self) self[1]:stats() end })
+      local later = helper.when_collected(function() client:stats() end)
       return object ~= later
     end
     assert.is_true(scope())
     local function reversed()
-      local object = setmetatable({}, { __gc = function(self)
-        local conn = self.conn
+      local held = {}
+      held.object = helper.when_collected(function()
+        local conn = held.conn
         for _, getter in ipairs { "version", "cipher", "alpn", "server_name", "peer_certificate", "verify_result",
                                   "resumed", "state", "stats", "pending", "fileno", "transport", "context" } do
           conn[getter](conn)
         end
         seen.closed = select(2, conn:read()).code
         seen.again = conn:close()
-      end })
-      object.conn = helper.handshaken(nil, nil, nil, old)
+      end)
+      held.conn = helper.handshaken(nil, nil, nil, old)
     end
     reversed()
     collect()
     assert.equal(6, #seen)
-    assert.same({ "TLSv1.2", true, "want_read", "TLSv1.2", true, "the end" }, seen[1] and { table.unpack(seen) })
+    assert.same({ "TLSv1.2", true, "want_read", "TLSv1.2", true, "the end" }, seen[1] and { compat.unpack(seen) })
     assert.equal("closed", seen.closed)
     assert.is_true(seen.again)
   end)
@@ -360,7 +362,7 @@ describe("a thousand connections opened and dropped", function()
     if helper.slow == 1 then -- the sanitizers keep what is freed for a while
       local grown = helper.resident() - resident
       -- a leak of one SSL each would be 10 MiB and more
-      assert.is_true(grown < 3 << 20, grown)
+      assert.is_true(grown < 0x300000, grown)
     end
   end)
 
@@ -390,7 +392,7 @@ describe("a thousand connections opened and dropped", function()
     assert.is_true(least < 30, least)
     if helper.slow == 1 then
       local grown = helper.resident() - resident
-      assert.is_true(grown < 3 << 20, grown)
+      assert.is_true(grown < 0x300000, grown)
     end
   end)
 
@@ -422,10 +424,11 @@ describe("the end of a Lua state", function()
   it("takes connections in every state along", function()
     local script = helper.temp_file [[
       local helper, uv, tls = require "spec.helper", require "luv", require "cotls"
+      local compat = require "cotls.compat"
       local kept = {}
       local function waiting(conn, verb, ...)
-        local args = table.pack(...)
-        local co = coroutine.create(function() return conn[verb](conn, table.unpack(args, 1, args.n)) end)
+        local args = compat.pack(...)
+        local co = coroutine.create(function() return conn[verb](conn, compat.unpack(args, 1, args.n)) end)
         assert(coroutine.resume(co))
         kept[#kept + 1] = co
       end
@@ -437,7 +440,7 @@ describe("the end of a Lua state", function()
       waiting(keep(helper.pair()), "connect")
       keep(helper.handshaken())
       waiting(keep(helper.handshaken()), "read")
-      waiting(keep(helper.handshaken "small buffers"), "write", ("x"):rep(1 << 20))
+      waiting(keep(helper.handshaken "small buffers"), "write", ("x"):rep(0x100000))
       local client, server = keep(helper.handshaken "TCP")
       assert(server:write(("x"):rep(50000)))
       assert(#client:read(1) == 1)

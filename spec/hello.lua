@@ -8,6 +8,7 @@
 --   hello.meet(server, record)             → "ServerHello" or the alert's number, the server's error or nil
 --   hello.retry(server, client, options, change)  the same for the second ClientHello, after change(record)
 
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 
 local hello = { SERVER_NAME = 0 }
@@ -15,24 +16,24 @@ local hello = { SERVER_NAME = 0 }
 -- RFC 8446 sections 5.1 and 4.1.2; the rest is kept as it is.
 local HEAD = ">B I2 s2"
 local function parse(record)
-  local _, _, message = HEAD:unpack(record)
+  local _, _, message = bytes.unpack(HEAD, record)
   local kind, high, low, version, random, id, suites, methods, extensions, after =
-    (">B B I2 I2 c32 s1 s2 s1 s2"):unpack(message)
+    bytes.unpack(">B B I2 I2 c32 s1 s2 s1 s2", message)
   assert(kind == 1 and high == 0 and low == #message - 4 and after == #message + 1, "not one ClientHello")
   local list, at = {}, 1
   while at <= #extensions do
     local one = {}
-    one.type, one.content, at = (">I2 s2"):unpack(extensions, at)
+    one.type, one.content, at = bytes.unpack(">I2 s2", extensions, at)
     list[#list + 1] = one
   end
-  return (">I2 c32 s1 s2 s1"):pack(version, random, id, suites, methods), list
+  return bytes.pack(">I2 c32 s1 s2 s1", version, random, id, suites, methods), list
 end
 
 local function build(head, list)
   local parts = {}
-  for i, one in ipairs(list) do parts[i] = (">I2 s2"):pack(one.type, one.content) end
-  local body = head .. (">s2"):pack(table.concat(parts))
-  return HEAD:pack(22, 0x0301, (">I4"):pack(1 << 24 | #body) .. body)
+  for i, one in ipairs(list) do parts[i] = bytes.pack(">I2 s2", one.type, one.content) end
+  local body = head .. bytes.pack(">s2", table.concat(parts))
+  return bytes.pack(HEAD, 22, 0x0301, bytes.pack(">BI3", 1, #body) .. body)
 end
 
 --- What a client sends first: one record, for extensions.
@@ -49,13 +50,13 @@ end
 
 --- A name's place in the list of a server_name extension.
 function hello.entry(name, kind)
-  return (">B s2"):pack(kind or 0, name)
+  return bytes.pack(">B s2", kind or 0, name)
 end
 
 function hello.server_name(...)
   local entries = {}
   for i, name in ipairs { ... } do entries[i] = hello.entry(name) end
-  return (">s2"):pack(table.concat(entries))
+  return bytes.pack(">s2", table.concat(entries))
 end
 
 --- With the content in the place of the extension of that type, before all others where there is none.
@@ -75,12 +76,12 @@ local function answer(server, fd, record)
   assert(helper.write_fd(fd, record) == #record)
   local ok, err = server:accept()
   assert(ok == nil)
-  local bytes = helper.read_fd(fd, 65536) or ""
-  if bytes:byte(1) == 22 and bytes:byte(6) == 2 then return "ServerHello", bytes end
-  if bytes:sub(1, 6) == "\20\3\3\0\1\1" then bytes = bytes:sub(7) end -- for middleboxes, RFC 8446 appendix D.4
-  if bytes:byte(1) == 22 and bytes:byte(6) == 8 or bytes:byte(1) == 23 then return "ServerHello", bytes end
-  assert(bytes:byte(1) == 21, "neither a ServerHello nor an alert")
-  return bytes:byte(7), err
+  local said = helper.read_fd(fd, 65536) or ""
+  if said:byte(1) == 22 and said:byte(6) == 2 then return "ServerHello", said end
+  if said:sub(1, 6) == "\20\3\3\0\1\1" then said = said:sub(7) end -- for middleboxes, RFC 8446 appendix D.4
+  if said:byte(1) == 22 and said:byte(6) == 8 or said:byte(1) == 23 then return "ServerHello", said end
+  assert(said:byte(1) == 21, "neither a ServerHello nor an alert")
+  return said:byte(7), err
 end
 
 --- What the server answers a hello with: "ServerHello", or the number of its alert; and its error then.
@@ -101,11 +102,11 @@ function hello.retry(context, client_context, options, change)
   local client, server = assert(client_context:wrap(a, options)), assert(context:wrap(d, { timeout = 0 }))
   client:settimeout(0)
   assert(helper.code_of(client:connect()) == "want_read")
-  local got, bytes = answer(server, c, assert(helper.read_fd(b, 65536)))
+  local got, retry = answer(server, c, assert(helper.read_fd(b, 65536)))
   assert(got == "ServerHello", "no HelloRetryRequest")
-  assert(helper.write_fd(b, bytes) == #bytes)
+  assert(helper.write_fd(b, retry) == #retry)
   assert(helper.code_of(client:connect()) == "want_read")
-  local second = assert(helper.read_fd(b, 65536)):gsub("^\20\3\3\0\1\1", "")
+  local second = assert(helper.read_fd(b, 65536)):gsub("^\20\3\3%z\1\1", "")
   local err
   got, err = answer(server, c, change(second))
   client:close()

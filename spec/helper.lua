@@ -2,6 +2,7 @@
 -- What the specs share: certificates made in the process, transports of every width, a bounded scheduler of the
 -- raw yields, child processes. Nothing here waits without a bound; COTLS_SLOW stretches the bounds.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local core = require "cotls.core"
 local uv = require "luv"
@@ -16,6 +17,17 @@ helper.lua = os.getenv "LUA" or "lua5.4"
 
 --- Collect garbage after each resume of `together`: true, or "step" for a step only.
 helper.collect = false
+
+-- ---- the collector ----
+
+--- An object whose collection calls fn.
+function helper.when_collected(fn)
+  local newproxy = rawget(_G, "newproxy") -- the tables of Lua 5.1 have no finalizers
+  if not newproxy then return setmetatable({}, { __gc = function() fn() end }) end
+  local object = newproxy(true)
+  getmetatable(object).__gc = function() fn() end
+  return object
+end
 
 -- ---- certificates and contexts ----
 
@@ -147,7 +159,7 @@ end
 --- Resident memory in bytes.
 function helper.resident()
   local handle = assert(io.open("/proc/self/statm"))
-  local pages = tonumber(handle:read("a"):match("^%d+ (%d+)"))
+  local pages = tonumber(handle:read("*a"):match("^%d+ (%d+)"))
   handle:close()
   return pages * 4096
 end
@@ -213,8 +225,6 @@ function Relay:close()
   helper.close_fd(self.down.from)
 end
 
-Relay.__gc = Relay.close
-
 --- Two ends joined by a relay that passes on at most `width` bytes per direction and pump(); with `small` the
 -- ends are objects with small send buffers.
 function helper.relay(width, small)
@@ -223,6 +233,7 @@ function helper.relay(width, small)
   local relay = setmetatable({ width = width, passed = 0 }, Relay)
   relay.up = { from = near, to = far, pending = "", passed = 0 }
   relay.down = { from = far, to = near, pending = "", passed = 0 }
+  relay.sentinel = helper.when_collected(function() relay:close() end)
   if small then a, b = shrink(a), shrink(b) end
   return a, b, relay
 end
@@ -322,13 +333,13 @@ local function who_waits(tasks)
 end
 
 local function step(task, conns)
-  local got = table.pack(coroutine.resume(task.co))
+  local got = compat.pack(coroutine.resume(task.co))
   if not got[1] then
     local err = got[2]
     error(type(err) == "string" and debug.traceback(task.co, err) or err, 0)
   end
   if coroutine.status(task.co) == "dead" then
-    task.results = table.pack(table.unpack(got, 2, got.n))
+    task.results = compat.pack(compat.unpack(got, 2, got.n))
     return true
   end
   task.conn, task.want, task.deadline = got[2], got[3], got[4]
@@ -356,7 +367,7 @@ end
 --- Runs functions as coroutines, in turn, until all have returned; every yield is a wait and is simply tried
 -- again. An error in one is raised, with its traceback. A hang is an error that says who waits for what.
 -- @param pump called in every round, or nil
--- @return a list of table.pack'ed results
+-- @return a list of compat.pack'ed results
 function helper.together(fns, pump)
   local tasks, conns, left = {}, setmetatable({}, { __mode = "k" }), #fns
   for i, fn in ipairs(fns) do tasks[i] = { co = coroutine.create(fn) } end
@@ -388,7 +399,7 @@ end
 --- A handshake, then a byte for the client: on TLS 1.3 it learns with that what the server thinks of it.
 -- @return the client's results, the server's: lists of ok, err
 function helper.greet(client, server, pump)
-  return table.unpack(helper.together({
+  return compat.unpack(helper.together({
     function()
       local ok, err = client:connect()
       if ok then ok, err = client:recv(1) end
@@ -400,6 +411,15 @@ function helper.greet(client, server, pump)
       return ok, err
     end,
   }, pump))
+end
+
+--- fn(one) for each that next_one() gives, which may yield: Lua 5.1 can't in the iterator of a `for`.
+function helper.each(next_one, fn)
+  local one = next_one()
+  while one do
+    fn(one)
+    one = next_one()
+  end
 end
 
 --- Asks done() again and again, for at most so many seconds (default 5); what names it in the error.
@@ -420,7 +440,7 @@ local sentinel -- removes the folder when the helper goes
 function helper.temp_dir()
   if not folder then
     folder = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/cotls-spec-XXXXXX"))
-    sentinel = setmetatable({}, { __gc = function() os.execute("rm -rf '" .. folder .. "'") end })
+    sentinel = helper.when_collected(function() os.execute("rm -rf '" .. folder .. "'") end)
   end
   return assert(uv.fs_mkdtemp(folder .. "/XXXXXX")), sentinel
 end
@@ -478,11 +498,11 @@ function helper.in_loop(fn, seconds)
     luv.stop()
   end)
   timer:unref()
-  local results = table.pack(pcall(luv.run, function()
-    main = coroutine.running()
-    local got = table.pack(fn())
+  local results = compat.pack(pcall(luv.run, function()
+    main = compat.running()
+    local got = compat.pack(fn())
     finished = true
-    return table.unpack(got, 1, got.n)
+    return compat.unpack(got, 1, got.n)
   end))
   timer:close()
   turn()
@@ -491,7 +511,7 @@ function helper.in_loop(fn, seconds)
   if not finished and not (results[2] == nil and results[3] == "interrupted") then
     error("in_loop: the loop ended, fn did not\n" .. (main and debug.traceback(main) or ""), 2)
   end
-  return table.unpack(results, 2, results.n)
+  return compat.unpack(results, 2, results.n)
 end
 
 -- ---- child processes ----
@@ -550,7 +570,7 @@ function helper.start(argv, options)
   local input, output, errors = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
   local reason
   child.handle, reason = uv.spawn(argv[1], {
-    args = table.move(argv, 2, #argv, 1, {}),
+    args = compat.move(argv, 2, #argv, 1, {}),
     stdio = { input, output, errors },
     env = environment(options.env),
     cwd = options.cwd,
@@ -592,11 +612,11 @@ end
 function Child:wait_for(pattern, seconds)
   local found
   wait_until(function()
-    found = table.pack(self.stdout:match(pattern))
-    if found[1] == nil then found = table.pack(self.stderr:match(pattern)) end
+    found = compat.pack(self.stdout:match(pattern))
+    if found[1] == nil then found = compat.pack(self.stderr:match(pattern)) end
     return found[1] ~= nil or (self.status and self.open == 0)
   end, seconds or 10)
-  if found[1] ~= nil then return table.unpack(found, 1, found.n) end
+  if found[1] ~= nil then return compat.unpack(found, 1, found.n) end
   error(("%s: no %q in its output (status %s):\n%s\n%s"):format(self.argv[1], pattern, tostring(self.status),
     self.stdout, self.stderr), 2)
 end
@@ -640,7 +660,7 @@ end
 --- Runs openssl, which must succeed.
 -- @return its standard output
 function helper.openssl(argv, input)
-  local status, out, err = helper.run({ "openssl", table.unpack(argv) }, input)
+  local status, out, err = helper.run({ "openssl", compat.unpack(argv) }, input)
   if status ~= 0 then error(("openssl %s: %s"):format(table.concat(argv, " "), err), 2) end
   return out
 end
@@ -660,7 +680,7 @@ function helper.visit(context, ...)
     end)
     local command = { "openssl", "s_client", "-connect", "127.0.0.1:" .. listener:port(), "-servername", "localhost",
       "-CAfile", helper.temp_file(helper.ca.certificate), "-showcerts" }
-    table.move(argv, 1, #argv, #command + 1, command)
+    compat.move(argv, 1, #argv, #command + 1, command)
     local _
     _, out = helper.run(command)
   end)
@@ -689,12 +709,29 @@ function helper.code_of(ok, err)
   return err.code
 end
 
+-- Park's and Miller's next number: from 1 to 2147483646, exact in floats too.
+local function next_state(state)
+  return state * 16807 % 2147483647
+end
+
+--- A source of numbers that are the same wherever a spec runs: random(n) is from 1 to n.
+function helper.random(seed)
+  local state = seed % 2147483646 + 1
+  return function(n)
+    state = next_state(state)
+    return math.floor(state / 256) % n + 1
+  end
+end
+
 --- n bytes without a pattern that a wrong offset could hide in; others for another seed.
 function helper.noise(n, seed)
-  local parts, state = {}, (seed or 0) * 7919 + n
-  for i = 1, n // 8 + 1 do
-    state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
-    parts[i] = string.pack("<i8", state)
+  local parts, state, char = {}, ((seed or 0) * 7919 + n) % 2147483646 + 1, string.char
+  for i = 1, n / 3 + 1 do
+    state = next_state(state)
+    local low = state % 256
+    local rest = (state - low) / 256
+    local middle = rest % 256
+    parts[i] = char(low, middle, (rest - middle) / 256 % 256)
   end
   return table.concat(parts):sub(1, n)
 end

@@ -76,7 +76,7 @@ describe("with Redis", function()
     local pid
     helper.until_true(function()
       local handle = io.open(folder .. "/pid")
-      pid = handle and handle:read("n")
+      pid = handle and handle:read("*n")
       if handle then handle:close() end
       return pid
     end, "the server's number")

@@ -2,6 +2,8 @@
 -- Ways around a hook: another ClientHello than the one it has judged, a context whose hooks come too late, more
 -- questions than it can answer, more results than fit.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local hello = require "spec.hello"
 local helper = require "spec.helper"
 
@@ -98,8 +100,8 @@ it("a hook may give as many results as it likes", function()
   for i = 1, 2000 do many[i] = i end
   for n = 1, 2000, 37 do
     local server = helper.server_context {
-      on_alpn = function(_, offered) return offered[1], table.unpack(many, 1, n) end,
-      on_certificate = function() return true, table.unpack(many, 1, n) end,
+      on_alpn = function(_, offered) return offered[1], compat.unpack(many, 1, n) end,
+      on_certificate = function() return true, compat.unpack(many, 1, n) end,
     }
     local ok, _, alpn = accept(helper.contexts().client, server, { alpn = { "a" } })
     assert.same({ true, "a" }, { ok, alpn })
@@ -114,10 +116,10 @@ it("one hello asks on_session_get no more than 64 times, and is refused then", f
   local record = hello.of(client, { server_name = "localhost", session = session })
   local ids, binders = {}, {}
   for i = 1, 100 do
-    ids[i] = (">s2 I4"):pack(("%032d"):format(i), 0)
-    binders[i] = (">s1"):pack(("b"):rep(32))
+    ids[i] = bytes.pack(">s2 I4", ("%032d"):format(i), 0)
+    binders[i] = bytes.pack(">s1", ("b"):rep(32))
   end
-  local content = (">s2 s2"):pack(table.concat(ids), table.concat(binders))
+  local content = bytes.pack(">s2 s2", table.concat(ids), table.concat(binders))
   local _, err = hello.meet(server, hello.with(record, PRE_SHARED_KEY, content))
   assert.equal(64, asked)
   assert.equal("hook", err.code)

@@ -2,6 +2,7 @@
 -- What a hook may do while OpenSSL waits for it, and what others may: yield, sleep, read, shake other hands, fail
 -- late, close the connection, never come back. Each hook of both sides goes through all of it.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -241,8 +242,7 @@ for _, version in ipairs(VERSIONS) do
       it("closes the connection at the next call when its coroutine was closed in mid-hook", function()
         local released = false
         local conn, peer, co, peer_co = until_paused(function()
-          local guard <close> = setmetatable({}, { __close = function() released = true end })
-          coroutine.yield(guard and "hook")
+          compat.closing(setmetatable({}, { __close = function() released = true end }), coroutine.yield, "hook")
         end)
         assert.is_true(coroutine.close(co))
         assert.is_true(released)

@@ -1,6 +1,7 @@
 -- The getters: equal at both ends, equal to what OpenSSL's programs print, the same after closing, nil before the
 -- handshake.
 
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local core = require "cotls.core"
 local luv = require "cotls.luv"
@@ -124,7 +125,7 @@ describe("the getters", function()
       for _, name in ipairs { "alpn", "certificate", "cipher", "client_random", "finished", "group", "ocsp_response",
         "peer_certificate", "peer_chain", "peer_finished", "peer_signature_algorithm", "scts", "server_random",
         "signature_algorithm", "verified_chain", "version" } do
-        assert.same({ n = 1 }, table.pack(conn[name](conn)), name)
+        assert.same({ n = 1 }, compat.pack(conn[name](conn)), name)
         assert.is_nil(conn:info()[name], name)
       end
       assert.is_nil(conn:info().hello_retry)

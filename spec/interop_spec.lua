@@ -1,5 +1,6 @@
 -- Against OpenSSL's, curl's and GnuTLS's programs, in both roles, over TLS 1.2 and 1.3.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -38,7 +39,7 @@ local function served(context_options, serve, client, stdin)
       result.err = err
       if ok then
         result.version, result.alpn, result.peer = conn:version(), conn:alpn(), conn:peer_certificate()
-        result.served = table.pack(serve(conn))
+        result.served = compat.pack(serve(conn))
       end
       conn:close()
     end)
@@ -61,10 +62,10 @@ end
 describe("our server and openssl s_client", function()
   for _, version in ipairs(VERSIONS) do
     local function s_client(...)
-      local more = table.pack(...)
+      local more = compat.pack(...)
       return function(port)
         return append({ "openssl", "s_client", version.openssl, "-connect", "127.0.0.1:" .. port, "-CAfile", FILES.ca,
-          "-verify_return_error", "-servername", "localhost", "-verify_hostname", "localhost" }, table.unpack(more))
+          "-verify_return_error", "-servername", "localhost", "-verify_hostname", "localhost" }, compat.unpack(more))
       end
     end
 
@@ -130,11 +131,11 @@ describe("our server and curl", function()
 
   for _, version in ipairs(VERSIONS) do
     local function curl(...)
-      local more = table.pack(...)
+      local more = compat.pack(...)
       return function(port)
         local argv = append({ "curl", "-sS", "--noproxy", "*", "--cacert", FILES.ca, "--max-time", "20" },
-          table.unpack(version.curl))
-        append(argv, table.unpack(more))
+          compat.unpack(version.curl))
+        append(argv, compat.unpack(more))
         return append(argv, "https://localhost:" .. port .. "/")
       end
     end
@@ -177,10 +178,10 @@ end)
 describe("our server and gnutls-cli", function()
   for _, version in ipairs(VERSIONS) do
     local function gnutls_cli(...)
-      local more = table.pack(...)
+      local more = compat.pack(...)
       return function(port)
         local argv = append({ "gnutls-cli", "--x509cafile", FILES.ca, "--priority", priority(version), "--port",
-          tostring(port) }, table.unpack(more))
+          tostring(port) }, compat.unpack(more))
         return append(argv, "localhost")
       end
     end
@@ -272,7 +273,7 @@ describe("our client and openssl s_server", function()
         assert(conn:write("hello\n"))
         assert.equal("olleh", conn:read())
         assert(conn:shutdown("write"))
-        assert.same({ n = 1, "" }, table.pack(conn:read("a")))
+        assert.same({ n = 1, "" }, compat.pack(conn:read("a")))
         conn:close()
       end, "-rev")
       s_server(function(connect)

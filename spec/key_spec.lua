@@ -1,3 +1,5 @@
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -7,10 +9,10 @@ local LEAF = helper.server_leaf
 local DER = openssl({ "x509", "-outform", "DER" }, LEAF.certificate)
 local KEY_DER = openssl({ "pkey", "-outform", "DER" }, LEAF.key)
 local PASS = { "-passout", "pass:open sesame" }
-local ENCRYPTED = openssl({ "pkcs8", "-topk8", "-v2", "aes-256-cbc", table.unpack(PASS) }, LEAF.key)
+local ENCRYPTED = openssl({ "pkcs8", "-topk8", "-v2", "aes-256-cbc", compat.unpack(PASS) }, LEAF.key)
 local ENCRYPTED_DER = openssl({ "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-iter", "1", "-outform", "DER",
-  table.unpack(PASS) }, LEAF.key)
-local TRADITIONAL = openssl({ "ec", "-aes256", table.unpack(PASS) }, LEAF.key)
+  compat.unpack(PASS) }, LEAF.key)
+local TRADITIONAL = openssl({ "ec", "-aes256", compat.unpack(PASS) }, LEAF.key)
 
 local function with(key, password, certificate)
   local context, err = tls.context { role = "server", certificate = certificate or LEAF.certificate, key = key,
@@ -46,13 +48,13 @@ describe("a key", function()
   } do
     it("of type " .. name .. " serves, in PEM and DER, encrypted or not", function()
       local argv = { "genpkey", "-algorithm", wish[1] }
-      if wish[2] then table.move({ "-pkeyopt", wish[2] }, 1, 2, #argv + 1, argv) end
+      if wish[2] then compat.move({ "-pkeyopt", wish[2] }, 1, 2, #argv + 1, argv) end
       local key = openssl(argv)
       local certificate = certify(key)
       serves(assert(with(key, nil, certificate)), certificate)
       assert(with(openssl({ "pkey", "-outform", "DER" }, key), nil, certificate))
       for _, form in ipairs { "PEM", "DER" } do
-        local locked = openssl({ "pkcs8", "-topk8", "-outform", form, "-iter", "1", table.unpack(PASS) }, key)
+        local locked = openssl({ "pkcs8", "-topk8", "-outform", form, "-iter", "1", compat.unpack(PASS) }, key)
         assert(with({ data = locked }, "open sesame", certificate))
         refused("key", { "the data", "no password" }, with({ data = locked }, nil, certificate))
       end
@@ -64,7 +66,7 @@ describe("a key", function()
     assert.matches("BEGIN RSA PRIVATE KEY", pkcs1)
     serves(assert(with(pkcs1, nil, RSA.certificate)), RSA.certificate)
     assert(with(openssl({ "rsa", "-traditional", "-outform", "DER" }, RSA.key), nil, RSA.certificate))
-    assert(with(openssl({ "rsa", "-traditional", "-aes128", table.unpack(PASS) }, RSA.key), "open sesame",
+    assert(with(openssl({ "rsa", "-traditional", "-aes128", compat.unpack(PASS) }, RSA.key), "open sesame",
       RSA.certificate))
     local sec1 = openssl({ "ec" }, LEAF.key)
     assert.matches("BEGIN EC PRIVATE KEY", sec1)
@@ -94,7 +96,7 @@ describe("a key", function()
   it("that isn't the certificate's is refused in every form", function()
     local other = helper.leaf()
     local der = openssl({ "pkey", "-outform", "DER" }, other.key)
-    local locked = openssl({ "pkcs8", "-topk8", table.unpack(PASS) }, other.key)
+    local locked = openssl({ "pkcs8", "-topk8", compat.unpack(PASS) }, other.key)
     for _, key in ipairs { other.key, der, locked } do
       refused("key", { "does not match the certificate" }, with(key, "open sesame"))
     end
@@ -122,7 +124,7 @@ describe("input that is damaged is refused, whatever byte it ends or differs at:
     for i = 0, #data - 1, part == "key" and 1 or step do assert.is_nil(bear(part, data:sub(1, i), options)) end
     assert(bear(part, data, options))
     for i = 1, #data, step do
-      bear(part, data:sub(1, i - 1) .. string.char(data:byte(i) ~ (1 << i % 8)) .. data:sub(i + 1), options)
+      bear(part, bytes.flip(data, i, 2 ^ (i % 8)), options)
     end
   end
 
@@ -145,7 +147,7 @@ describe("input that is damaged is refused, whatever byte it ends or differs at:
     local many = {}
     for i = 0, 255 do many[#many + 1] = string.char(i):rep(100) end
     for _, data in ipairs { "", "\0", ("\0"):rep(100000), ("x"):rep(1000000), "\48\128\0\0", "\48\132\255\255\255\255",
-      "\48\136" .. ("\255"):rep(8), KEY_DER:rep(1000):sub(#KEY_DER // 2), "-----BEGIN PRIVATE KEY-----",
+      "\48\136" .. ("\255"):rep(8), KEY_DER:rep(1000):sub(math.floor(#KEY_DER / 2)), "-----BEGIN PRIVATE KEY-----",
       "-----BEGIN PRIVATE KEY-----\n" .. ("A"):rep(1000000) .. "\n-----END PRIVATE KEY-----\n", table.concat(many),
       ("\48\128"):rep(50000) } do
       for _, part in ipairs { "key", "certificate", "pkcs12" } do
@@ -171,7 +173,7 @@ describe("an encrypted key", function()
       local asked = {}
       local path = helper.temp_file(key)
       assert(with(path, function(...)
-        asked[#asked + 1] = table.pack(...)
+        asked[#asked + 1] = compat.pack(...)
         return "open sesame"
       end))
       assert.equal(1, #asked)
@@ -213,10 +215,10 @@ describe("an encrypted key", function()
   it("of an algorithm that OpenSSL 3 has put aside is told so", function()
     local legacy = { "-provider", "legacy", "-provider", "default" }
     local rc2 = openssl({ "pkcs8", "-topk8", "-v1", "PBE-SHA1-RC2-40", legacy[1], legacy[2], legacy[3], legacy[4],
-      table.unpack(PASS) }, LEAF.key)
+      compat.unpack(PASS) }, LEAF.key)
     refused("key", { "the PEM text", "RC2-40-CBC", "legacy provider" }, with(rc2, "open sesame"))
     refused("key", { "no password" }, with(rc2))
-    local des = openssl({ "ec", "-des", legacy[1], legacy[2], legacy[3], legacy[4], table.unpack(PASS) }, LEAF.key)
+    local des = openssl({ "ec", "-des", legacy[1], legacy[2], legacy[3], legacy[4], compat.unpack(PASS) }, LEAF.key)
     refused("key", { "the PEM text", "DES-CBC", "legacy provider" }, with(des, "open sesame"))
   end)
 

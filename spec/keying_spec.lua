@@ -1,6 +1,7 @@
 -- Exported keying material, channel bindings, Finished and randoms. GnuTLS tells its own bindings, of full and of
 -- resumed connections; the exporter is compared with OpenSSL's in info_spec.
 
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local luv = require "cotls.luv"
 local tls = require "cotls"
@@ -40,8 +41,8 @@ describe("export_keying_material", function()
       local seen = {}
       for _, asked in ipairs { { "EXPORTER-a", 32 }, { "EXPORTER-b", 32 }, { "EXPORTER-a", 32, "x" },
         { "EXPORTER-a", 32, ("x"):rep(900) }, { "EXPORTER-a\0b", 32, "x\0y" } } do
-        local bytes = assert(client:export_keying_material(table.unpack(asked, 1, 3)))
-        assert.equal(bytes, server:export_keying_material(table.unpack(asked, 1, 3)))
+        local bytes = assert(client:export_keying_material(compat.unpack(asked, 1, 3)))
+        assert.equal(bytes, server:export_keying_material(compat.unpack(asked, 1, 3)))
         assert.equal(32, #bytes)
         assert.is_nil(seen[bytes])
         seen[bytes] = true
@@ -82,7 +83,7 @@ describe("export_keying_material", function()
       ["#2"] = { nil, 1 }, ["#3"] = { "a" }, ["from 1 to 8160"] = { "a", 0 }, ["to 8160"] = { "a", 8161 },
       ["#4"] = { "a", 1, true }, ["at most 65535"] = { "a", 1, ("x"):rep(65536) },
     } do
-      local ok, err = pcall(client.export_keying_material, client, table.unpack(arguments, 1, 3))
+      local ok, err = pcall(client.export_keying_material, client, compat.unpack(arguments, 1, 3))
       assert.is_false(ok)
       assert.matches(text, err, 1, true)
     end
@@ -185,7 +186,7 @@ local function twice(context, priority)
   helper.in_loop(function()
     local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
     luv.spawn(function()
-      for conn in listener do
+      helper.each(listener, function(conn)
         assert(conn:accept())
         local told = { resumed = conn:resumed(), errors = {} }
         for _, kind in ipairs(KINDS) do
@@ -197,7 +198,7 @@ local function twice(context, priority)
         conn:write("hello\n")
         conn:read("a")
         conn:close()
-      end
+      end)
     end)
     child = helper.start { "gnutls-cli", "--x509cafile", CA, "--priority", priority, "--port",
       tostring(listener:port()), "-V", "--resume", "--waitresumption", "localhost" }

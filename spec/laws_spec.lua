@@ -360,7 +360,11 @@ end)
 
 -- ---- symbols ----
 
-local core_path = assert(package.searchpath("cotls.core", package.cpath))
+local core_path
+for template in package.cpath:gmatch("[^;]+") do
+  local path = template:gsub("%?", "cotls/core")
+  if not core_path and uv.fs_stat(path) then core_path = path end
+end
 
 local function defined(command)
   local handle = assert(io.popen(command .. " 2>/dev/null"))

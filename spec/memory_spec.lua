@@ -9,6 +9,7 @@ local helper = require "spec.helper"
 -- The program: scenario by scenario, allocation by allocation, by steps: Lua's, and OpenSSL's, which are many.
 local PROGRAM = [[
 local starve = require "starve"
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
@@ -92,10 +93,10 @@ for _, version in ipairs { "1.2", "1.3" } do
     certificate = leaf.certificate, key = leaf.key },
     { ca = ca.certificate, verify_client = "require", ocsp_response = staple, alpn = { "a" } }) }
   scenarios["a visit, twice, on " .. version] = function()
-    both(table.unpack(demanding))
+    both(compat.unpack(demanding))
     clean()
     got.last = function(conn) conn:info() conn:peer_certificate():names() conn:session():export() end
-    both(table.unpack(demanding))
+    both(compat.unpack(demanding))
   end
   for name, case in pairs {
     ["a stranger's name"] = { {}, {}, { server_name = "wrong.example" } },

@@ -127,10 +127,10 @@ describe("a listener", function()
       local listener = assert(tls.listen("127.0.0.1", 0, { certificate = helper.server_leaf.certificate,
         key = helper.server_leaf.key, alpn = { "outer" }, names = { ["www.example.org"] = inner } }))
       luv.spawn(function()
-        for conn in listener do
+        helper.each(listener, function(conn)
           assert(conn:accept())
           conn:close()
-        end
+        end)
       end)
       for name, protocol in pairs { localhost = "outer", ["www.example.org"] = "inner" } do
         local conn = assert(tls.connect("127.0.0.1", listener:port(), { ca = CA, server_name = name,

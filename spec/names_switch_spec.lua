@@ -1,4 +1,5 @@
 -- What of a context counts when the server name has chosen it: all, and none of the first one's.
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
@@ -90,7 +91,7 @@ local cases = {
 
 describe("of the context that the server name has chosen", function()
   for _, case in ipairs(cases) do
-    local what, options, both, client_options, look, yes, no = table.unpack(case)
+    local what, options, both, client_options, look, yes, no = compat.unpack(case)
     it(what .. " counts, and not the first one's", function()
       local function observe(server, name)
         local got = visit.once(helper.client_context(client_options), server, { server_name = name,
@@ -144,7 +145,7 @@ describe("a session made under one name", function()
     { "1.3", "by ticket", 2 }, { "1.3", "by stateful ticket", false },
   }
   for _, way in ipairs(ways) do
-    local version, how, tickets = table.unpack(way)
+    local version, how, tickets = compat.unpack(way)
     describe("on " .. version .. " " .. how, function()
       local shared = { tickets = tickets, ticket_keys = { helper.noise(80) } }
       local demanding = helper.server_context(with(shared, { verify_client = "require", ca = CA }))

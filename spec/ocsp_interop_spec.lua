@@ -1,5 +1,7 @@
 -- OCSP staples and SCTs against OpenSSL's, curl's and GnuTLS's programs, in both roles, over TLS 1.2 and 1.3.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -66,7 +68,7 @@ for _, version in ipairs(VERSIONS) do
     it("satisfies curl --cert-status, which tells a bad staple", function()
       local function curl(port)
         return append({ "curl", "-sS", "--noproxy", "*", "--cacert", CA, "--cert-status", "--max-time", "20",
-          "https://localhost:" .. port .. "/" }, table.unpack(version.curl))
+          "https://localhost:" .. port .. "/" }, compat.unpack(version.curl))
       end
       local status, said = served(staples.good, curl)
       assert.equal(0, status, said)
@@ -182,10 +184,10 @@ for _, version in ipairs(VERSIONS) do
     end)
 
     it("is not disturbed by SCTs of any kind in the TLS extension", function()
-      local framed = (">s2"):pack((">s2"):pack(helper.noise(60)))
+      local framed = bytes.pack(">s2", bytes.pack(">s2", helper.noise(60)))
       for _, list in ipairs { "", "\0\0", "\0", helper.noise(200), ("\0"):rep(500), framed } do
         local where = version.name == "1.3" and 0x1080 or 0x1D0
-        local _, base64 = helper.run({ "openssl", "base64", "-A" }, (">I4I2s2"):pack(where, 18, list))
+        local _, base64 = helper.run({ "openssl", "base64", "-A" }, bytes.pack(">I4I2s2", where, 18, list))
         local info = helper.temp_file("-----BEGIN SERVERINFOV2 FOR SCT-----\n" .. base64 ..
           "\n-----END SERVERINFOV2 FOR SCT-----\n")
         s_server(version, { { ocsp = "request", check = function(conn) assert.is_table(conn:scts()) end }, {} },
@@ -214,7 +216,8 @@ end
 describe("SCTs of any kind", function()
   -- certificate and staple; the chain is verified, so that OpenSSL looks at them
   it("in a certificate or a staple disturb nobody", function()
-    for _, list in ipairs { "", "\0", "\0\0", helper.noise(200), (">s2"):pack((">s2"):pack(helper.noise(60))) } do
+    local framed = bytes.pack(">s2", bytes.pack(">s2", helper.noise(60)))
+    for _, list in ipairs { "", "\0", "\0\0", helper.noise(200), framed } do
       local staple = pki.ocsp { ca = helper.ca, certificate = leaf, scts = list }
       for _, version in ipairs { "1.2", "1.3" } do
         local client, server = helper.handshaken(nil, nil, nil, {

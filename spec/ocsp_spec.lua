@@ -1,5 +1,6 @@
 -- OCSP stapling: what a server gives, and a client's verdict on each kind of staple. spec/pki.lua makes them.
 
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
@@ -271,14 +272,14 @@ local function forger(der)
   local a, near = helper.socketpair()
   local b, far = helper.socketpair()
   local pending, closed = "", false
-  local body = der and "\1" .. (">I3"):pack(#der) .. der
-  local message = body and "\22" .. (">I3"):pack(#body) .. body
+  local body = der and "\1" .. bytes.pack(">I3", #der) .. der
+  local message = body and "\22" .. bytes.pack(">I3", #body) .. body
   local changed = 0
 
   local function forge(record)
     if changed > 0 or record:byte(1) ~= 22 or record:byte(6) ~= 22 then return record end
     changed = 1
-    return message and record:sub(1, 3) .. (">s2"):pack(message) or ""
+    return message and record:sub(1, 3) .. bytes.pack(">s2", message) or ""
   end
 
   local function pump()
@@ -286,8 +287,8 @@ local function forger(der)
     local up, down = helper.read_fd(near), helper.read_fd(far)
     if up and up ~= "" then helper.write_fd(far, up) end
     pending = pending .. (down or "")
-    while #pending >= 5 and #pending >= 5 + (">I2"):unpack(pending, 4) do
-      local length = 5 + (">I2"):unpack(pending, 4)
+    while #pending >= 5 and #pending >= 5 + bytes.unpack(">I2", pending, 4) do
+      local length = 5 + bytes.unpack(">I2", pending, 4)
       helper.write_fd(near, forge(pending:sub(1, length)))
       pending = pending:sub(length + 1)
     end

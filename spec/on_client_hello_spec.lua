@@ -1,5 +1,7 @@
 -- The hello that on_client_hello is given, and what the hook may do, over real handshakes.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local hellos = require "spec.hello"
 local hello = require "spec.client_hello"
@@ -74,7 +76,7 @@ local function met_by(command, context_options)
     luv.spawn(function()
       local conn = listener()
       listener:close()
-      accepted = table.pack(conn:accept())
+      accepted = compat.pack(conn:accept())
       conn:close()
       finished = true
     end)
@@ -86,24 +88,24 @@ local function met_by(command, context_options)
 end
 
 -- It is what the bytes say: by parse_client_hello, and by a reading that has nothing to do with ours.
-local function assert_said(given, bytes)
-  local said = hello.read(hello.message(bytes))
+local function assert_said(given, heard)
+  local said = hello.read(hello.message(heard))
   assert.same({ said.types, said.contents, said.server_name, said.alpn, said.random, said.session_id },
     { given.extension_types, given.extensions, given.server_name, given.alpn, given.random, given.session_id })
   assert.same({ hello.ja3(said) }, { given.ja3_text, given.ja3 })
   assert.equal(hello.ja4(said), given.ja4)
-  assert.same(tls.parse_client_hello(bytes), given())
+  assert.same(tls.parse_client_hello(heard), given())
 end
 
 describe("the hello that on_client_hello is given", function()
   it("is openssl's", function()
     for version, flag in pairs { ["1.2"] = "-tls1_2", ["1.3"] = "-tls1_3" } do
-      local given, bytes = met_by(function(port)
+      local given, heard = met_by(function(port)
         return { "openssl", "s_client", "-connect", "127.0.0.1:" .. port, "-servername", "www.example.org", flag,
           "-alpn", "h2,http/1.1", "-groups", "P-384:P-256", "-sigalgs", "ed25519:RSA-PSS+SHA256:ECDSA+SHA256",
           "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256", "-ciphersuites", "TLS_AES_256_GCM_SHA384" }
       end)
-      assert_said(given, bytes)
+      assert_said(given, heard)
       assert.equal("www.example.org", given.server_name)
       assert.same({ "h2", "http/1.1" }, given.alpn)
       assert.same({ "TLSv" .. version }, given.versions)
@@ -116,20 +118,20 @@ describe("the hello that on_client_hello is given", function()
   end)
 
   it("is curl's", function()
-    local given, bytes = met_by(function(port)
+    local given, heard = met_by(function(port)
       return { "curl", "-s", "--max-time", "10", "--http1.1", "--cacert", ca_file, "https://localhost:" .. port .. "/" }
     end, { alpn = { "http/1.1" } })
-    assert_said(given, bytes)
+    assert_said(given, heard)
     assert.equal("localhost", given.server_name)
     assert.same({ "http/1.1" }, given.alpn)
     assert.matches("^t13d%d%d%d%dh1_", given.ja4)
   end)
 
   it("is gnutls-cli's, which sends extensions that OpenSSL does not know", function()
-    local given, bytes = met_by(function(port)
+    local given, heard = met_by(function(port)
       return { "gnutls-cli", "--x509cafile", ca_file, "--port", tostring(port), "localhost" }
     end)
-    assert_said(given, bytes)
+    assert_said(given, heard)
     assert.equal("localhost", given.server_name)
     assert.truthy(given.extensions[28]) -- record_size_limit, RFC 8449
     assert.same({}, given.alpn)
@@ -212,14 +214,14 @@ describe("the hello that on_client_hello is given", function()
   -- OpenSSL takes a ClientHello in the form of SSL 2.0 still, RFC 5246 appendix E.2.
   it("is that of a client that speaks in SSL 2.0's form", function()
     local given
-    local ciphers = "\0\0\x9c\0\xc0\x2b\7\0\xc0\0\0\xff"
-    local body = ("\1\3\3" .. (">I2 I2 I2"):pack(#ciphers, 0, 16)) .. ciphers .. ("c"):rep(16)
+    local ciphers = "\0\0\156\0\192\043\7\0\192\0\0\255"
+    local body = ("\1\3\3" .. bytes.pack(">I2 I2 I2", #ciphers, 0, 16)) .. ciphers .. ("c"):rep(16)
     local leaf = helper.leaf { key_type = "rsa" }
     local answer, err = hellos.meet(helper.server_context {
       certificate = leaf.certificate, key = leaf.key, ciphers = "AES128-GCM-SHA256", security_level = 0,
       signature_algorithms = "RSA+SHA256:RSA+SHA1",
       on_client_hello = function(_, it) given = it return true end,
-    }, (">I2"):pack(0x8000 | #body) .. body)
+    }, bytes.pack(">I2", 0x8000 + #body) .. body)
     assert.equal("ServerHello", answer, tostring(err))
     assert.same({ "TLS_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
       "TLS_EMPTY_RENEGOTIATION_INFO_SCSV" }, given.ciphers)
@@ -229,11 +231,7 @@ describe("the hello that on_client_hello is given", function()
 end)
 
 describe("a fuzzed ClientHello at a server", function()
-  local state = 11
-  local function random(n)
-    state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
-    return (state >> 33) % n + 1
-  end
+  local random = helper.random(11)
 
   -- Whatever OpenSSL lets through to the hook, the hook gets as parse_client_hello reads it.
   it("reaches the hook whole, or does not reach it", function()
@@ -248,7 +246,7 @@ describe("a fuzzed ClientHello at a server", function()
         { server_name = "localhost", alpn = { "h2", "http/1.1" } })
     end
     local asked, answered, alerts = 0, 0, 0
-    for _ = 1, 1000 // helper.slow do
+    for _ = 1, 1000 / helper.slow do
       local record = records[random(2)]
       for _ = 1, random(3) do
         local at = 9 + random(#record - 9) -- behind the lengths of record and message
@@ -463,7 +461,7 @@ describe("on_client_hello and a HelloRetryRequest", function()
     assert.equal(1, #given)
     assert.equal("other", a:alpn())
     assert.same({ true, true, "secp384r1" }, { a:info().hello_retry, b:info().hello_retry, b:group() })
-    assert.equal(29, (">I2"):unpack(given[1].extensions[51], 3)) -- the share is that of the first
+    assert.equal(29, bytes.unpack(">I2", given[1].extensions[51], 3)) -- the share is that of the first
     assert.is_nil(given[1].extensions[44]) -- no cookie yet
   end)
 
@@ -526,12 +524,12 @@ describe("on_client_hello under the loop", function()
       local listener = assert(tls.listen("127.0.0.1", 0, { context = server }))
       local port, done = listener:port(), 0
       luv.spawn(function()
-        for conn in listener do
+        helper.each(listener, function(conn)
           luv.spawn(function()
             if conn:accept() then conn:write("x") end
             conn:close()
           end)
-        end
+        end)
       end)
       local client = helper.client_context()
       for _ = 1, 20 do
@@ -550,8 +548,8 @@ describe("on_client_hello under the loop", function()
   it("that is left by a close, a dead coroutine or the collector leaves nothing", function()
     for _, leave in ipairs {
       function(server) server:close() end,
-      function(_, co) coroutine.close(co) end,
       function() end,
+      coroutine.close and function(_, co) coroutine.close(co) end,
     } do
       local a, b = helper.pair(nil, nil, nil, { client = helper.client_context(), server = helper.server_context {
         on_client_hello = function() coroutine.yield "in the hook" return true end,

@@ -1,3 +1,5 @@
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -71,7 +73,7 @@ describe("the password of pkcs12", function()
   it("is a string, or comes from a function that is asked once, with the file's name", function()
     local path, asked = helper.temp_file(WITH_CHAIN), {}
     assert(tls.context { role = "server", pkcs12 = path, password = function(...)
-      asked[#asked + 1] = table.pack(...)
+      asked[#asked + 1] = compat.pack(...)
       return "open sesame"
     end })
     assert.same({ { n = 1, path } }, asked)
@@ -144,12 +146,12 @@ describe("a file that is no good for pkcs12", function()
       refused("pkcs12", { "the data" }, with(PLAIN:sub(1, i), "open sesame"))
     end
     for i = 200, #PLAIN - 200, 37 do
-      local changed = PLAIN:sub(1, i) .. string.char(PLAIN:byte(i + 1) ~ 1) .. PLAIN:sub(i + 2)
+      local changed = bytes.flip(PLAIN, i + 1)
       refused("pkcs12", { "the data", "damaged" }, with(changed, "open sesame"))
     end
     local plain = export("-keypbe", "NONE", "-certpbe", "NONE", "-nomac")
     for i = 1, #plain, helper.slow > 10 and 11 or 1 do -- nothing tells of a change, but it must be borne
-      local context, err = with(plain:sub(1, i - 1) .. string.char(plain:byte(i) ~ 0x41) .. plain:sub(i + 1))
+      local context, err = with(bytes.flip(plain, i, 0x41))
       if not context then refused("pkcs12", { "the data" }, context, err) end
     end
   end)

@@ -14,6 +14,8 @@
 -- A certificate is what make_certificate has given, PEM text, DER or an x509 object; a CA or signer is what
 -- make_certificate has given. Moments are seconds since 1970. Nothing here yields; it may be called anywhere.
 
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -26,24 +28,24 @@ function pki.now() return os.time() end
 local function tlv(tag, ...)
   local body = table.concat { ... }
   if #body < 0x80 then return string.char(tag, #body) .. body end
-  local length = (">I4"):pack(#body):gsub("^\0+", "")
-  return string.char(tag, 0x80 | #length) .. length .. body
+  local length = bytes.pack(">I4", #body):gsub("^%z+", "")
+  return string.char(tag, 0x80 + #length) .. length .. body
 end
 
 local function sequence(...) return tlv(0x30, ...) end
 
 local function oid(text)
   local first, second, rest = text:match("^(%d+)%.(%d+)(.*)$")
-  local bytes = { string.char(first * 40 + second) }
+  local parts = { string.char(first * 40 + second) }
   for arc in rest:gmatch("%d+") do
-    local number, digits = math.tointeger(tonumber(arc)), ""
+    local number, digits = tonumber(arc), ""
     repeat
-      digits = string.char((number & 0x7F) | (digits == "" and 0 or 0x80)) .. digits
-      number = number >> 7
+      digits = string.char(number % 0x80 + (digits == "" and 0 or 0x80)) .. digits
+      number = math.floor(number / 0x80)
     until number == 0
-    bytes[#bytes + 1] = digits
+    parts[#parts + 1] = digits
   end
-  return tlv(0x06, table.unpack(bytes))
+  return tlv(0x06, compat.unpack(parts))
 end
 
 pki.tlv, pki.sequence, pki.oid = tlv, sequence, oid
@@ -53,8 +55,8 @@ local function read_tlv(der, at)
   local tag, length = der:byte(at, at + 1)
   local from = at + 2
   if length >= 0x80 then
-    local size = length & 0x7F
-    length, from = (">I" .. size):unpack(der, from)
+    local size = length - 0x80
+    length, from = bytes.unpack(">I" .. size, der, from)
   end
   return tag, from, from + length - 1
 end
@@ -111,8 +113,8 @@ function pki.rebuilt(certificate, values)
   local whole = children(pki.der(certificate), 1)
   local tbs = children(whole[1], 1)
   for name, place in pairs(PLACES) do tbs[2 + place] = values[name] or tbs[2 + place] end
-  if values.extensions then tbs[8] = tlv(0xA3, sequence(table.unpack(values.extensions))) end
-  return sequence(sequence(table.unpack(tbs)), whole[2], whole[3])
+  if values.extensions then tbs[8] = tlv(0xA3, sequence(compat.unpack(values.extensions))) end
+  return sequence(sequence(compat.unpack(tbs)), whole[2], whole[3])
 end
 
 -- ---- what the openssl command does ----
@@ -143,11 +145,11 @@ local ALGORITHMS = {
 -- The signature's algorithm; a function from bytes to what follows them in a signed structure.
 local function signer_of(signer, tamper)
   local algorithm = children(fields(signer).spki, 1)[1]
-  local identifier, options = table.unpack(ALGORITHMS[children(algorithm, 1)[1]])
+  local identifier, options = compat.unpack(ALGORITHMS[children(algorithm, 1)[1]])
   local key = helper.temp_file(signer.key)
   return identifier, function(data)
     local signature = openssl("pkeyutl", ("-sign -rawin %s -inkey %s"):format(options, key), data)
-    if tamper then signature = signature:sub(1, -2) .. string.char(signature:byte(-1) ~ 1) end
+    if tamper then signature = bytes.flip(signature, -1) end
     return identifier, tlv(0x03, "\0", signature)
   end
 end
@@ -158,7 +160,7 @@ local REASONS = { unspecified = 0, key_compromise = 1, ca_compromise = 2, supers
 
 --- An extension, by its OID.
 function pki.extension(id, value, critical)
-  return sequence(oid(id), critical and "\1\1\xFF" or "", tlv(0x04, value))
+  return sequence(oid(id), critical and "\1\1\255" or "", tlv(0x04, value))
 end
 
 local extension = pki.extension
@@ -182,7 +184,7 @@ function pki.crl(given)
   local extensions = sequence(extension("2.5.29.35", sequence(tlv(0x80, sha1(issuer.key)))),
     extension("2.5.29.20", tlv(0x02, string.char(given.number or 1))))
   local list = sequence("\2\1\1", algorithm, issuer.subject, time(given.this_update or now - 3600),
-    next_update and time(next_update) or "", revoked[1] and sequence(table.unpack(revoked)) or "",
+    next_update and time(next_update) or "", revoked[1] and sequence(compat.unpack(revoked)) or "",
     tlv(0xA0, extensions))
   return openssl("crl", "-inform DER", sequence(list, sign(list)))
 end
@@ -204,8 +206,8 @@ function pki.responder(ca, wish)
 end
 
 local function certificate_status(given, now)
-  if given.status == "unknown" then return "\x82\0" end
-  if given.status ~= "revoked" then return "\x80\0" end
+  if given.status == "unknown" then return "\130\0" end
+  if given.status ~= "revoked" then return "\128\0" end
   local reason = given.reason and tlv(0xA0, tlv(0x0A, string.char(REASONS[given.reason]))) or ""
   return tlv(0xA1, generalized_time(given.revoked_at or now - 7200), reason)
 end
@@ -275,7 +277,7 @@ local STAPLES = {
 -- good), endless; revoked, unknown, stale, future, expired_responder, wrong_responder, no_purpose, bad_signature,
 -- other_certificate, try_later, garbage (these are not).
 function pki.staples(ca, certificate)
-  return setmetatable({ garbage = "\x30\3\2\1\1" }, {
+  return setmetatable({ garbage = "\048\3\2\1\1" }, {
     __index = function(self, name)
       local given = assert(STAPLES[name], name)(pki.now(), ca)
       given.ca, given.certificate = ca, given.certificate or certificate

@@ -1,22 +1,28 @@
 -- Sessions, tickets and early data between processes: servers that share keys, clients that hand sessions on.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
 -- A server that tells, in a line, what each connection was; its own name comes first. Options come as Lua text.
 local SERVER = helper.temp_file [[
 local tls, luv = require "cotls", require "cotls.luv"
-local options = load("return " .. arg[1])()
+local options = (loadstring or load)("return " .. arg[1])()
 options.role = "server"
 local ctx = assert(tls.context(options))
 io.stdout:setvbuf("no")
 luv.run(function()
   local listener = assert(tls.listen("127.0.0.1", 0, { context = ctx, timeout = 10 }))
   print("port " .. listener:port())
-  for conn in listener do
-    luv.spawn(function()
+  local accepted = listener()
+  while accepted do
+    luv.spawn(function(conn)
       local early = {}
-      for data in function() return conn:read_early() end do early[#early + 1] = data end
+      local data = conn:read_early()
+      while data do
+        early[#early + 1] = data
+        data = conn:read_early()
+      end
       if not conn:accept() then return conn:close() end
       local keys = conn:read()
       if keys ~= "" then
@@ -26,9 +32,10 @@ luv.run(function()
         end
         ctx:set_ticket_keys(list)
       end
-      conn:write(("%s %s %s\n"):format(conn:resumed(), conn:early_data_status(), table.concat(early)))
+      conn:write(("%s %s %s\n"):format(tostring(conn:resumed()), conn:early_data_status(), table.concat(early)))
       conn:close()
-    end)
+    end, accepted)
+    accepted = listener()
   end
 end)
 ]]
@@ -36,7 +43,7 @@ end)
 -- A client that visits with the session in its input, if any, and prints the one it has then.
 local CLIENT = helper.temp_file [[
 local tls = require "cotls"
-local exported = io.read("a"):gsub("..", function(h) return string.char(tonumber(h, 16)) end)
+local exported = io.read("*a"):gsub("..", function(h) return string.char(tonumber(h, 16)) end)
 local conn = assert(tls.connect("127.0.0.1", tonumber(arg[1]), { ca = arg[2], server_name = "localhost",
   max_version = arg[3], session = exported ~= "" and exported or nil }))
 assert(conn:write("\n"))
@@ -65,7 +72,7 @@ local function start(options)
     parts[#parts + 1] = name .. " = " .. text
   end
   local child = helper.start({ helper.lua, SERVER, "{" .. table.concat(parts, ", ") .. "}" })
-  return child, math.tointeger(tonumber(child:wait_for("port (%d+)\n", 20)))
+  return child, tonumber(child:wait_for("port (%d+)\n", 20))
 end
 
 -- Runs fn with the ports of so many servers of the same options.
@@ -73,7 +80,7 @@ local function with_servers(count, options, fn)
   local children, ports = {}, {}
   local ok, err = xpcall(function()
     for i = 1, count do children[i], ports[i] = start(options) end
-    helper.in_loop(function() fn(table.unpack(ports)) end, 30)
+    helper.in_loop(function() fn(compat.unpack(ports)) end, 30)
   end, debug.traceback)
   for _, child in ipairs(children) do child:stop() end
   if not ok then error(err, 0) end

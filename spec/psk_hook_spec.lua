@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- on_psk: keys that are looked up while the handshake waits, on TLS 1.2 and 1.3.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -156,7 +157,7 @@ for _, version in ipairs { "1.2", "1.3" } do
             conn:close()
           end)
           local argv = { "openssl", "s_client", flag, "-connect", "127.0.0.1:" .. listener:port(), "-psk", HEX,
-            "-psk_identity", "me", table.unpack(more) }
+            "-psk_identity", "me", compat.unpack(more) }
           got.status, got.out = helper.run(argv)
         end)
         return got

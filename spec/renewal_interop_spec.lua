@@ -2,6 +2,7 @@
 -- After the handshake, with openssl's programs: what they are told by a letter at the beginning of a line, and what
 -- they say they saw (-msg).
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -25,11 +26,12 @@ local function with_client(version, options, fn, ...)
   helper.in_loop(function()
     local listener = assert(tls.listen("127.0.0.1", 0, { context = helper.server_context(only(version, options)) }))
     local child = helper.start(append({ "openssl", "s_client", VERSION[version], "-connect",
-      "127.0.0.1:" .. listener:port(), "-CAfile", FILES.ca, "-msg" }, table.unpack(more)))
+      "127.0.0.1:" .. listener:port(), "-CAfile", FILES.ca, "-msg" }, compat.unpack(more)))
     local ok, err = pcall(function()
-      local conn <close> = listener()
+      local conn = listener()
       assert(conn:accept())
       fn(conn, child)
+      conn:close()
     end)
     listener:close()
     child:stop()
@@ -43,12 +45,13 @@ local function with_server(version, options, fn, ...)
   local port = helper.free_port()
   helper.in_loop(function()
     local child = helper.start(append({ "openssl", "s_server", VERSION[version], "-accept", "127.0.0.1:" .. port,
-      "-cert", FILES.cert, "-key", FILES.key, "-CAfile", FILES.ca, "-msg" }, table.unpack(more)))
+      "-cert", FILES.cert, "-key", FILES.key, "-CAfile", FILES.ca, "-msg" }, compat.unpack(more)))
     local ok, err = pcall(function()
       child:wait_for "ACCEPT"
       local context = helper.client_context(only(version, options))
-      local conn <close> = assert(tls.connect("localhost", port, { context = context }))
+      local conn = assert(tls.connect("localhost", port, { context = context }))
       fn(conn, child)
+      conn:close()
     end)
     child:stop()
     assert(ok, tostring(err) .. "\n" .. (child.stdout .. child.stderr):sub(-1500))

@@ -21,11 +21,11 @@ local function serve(context, fn)
   helper.in_loop(function()
     local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
     luv.spawn(function()
-      for conn in listener do
+      helper.each(listener, function(conn)
         luv.spawn(function()
           local one = { early = "" }
           seen[#seen + 1] = one
-          for data in function() return conn:read_early() end do one.early = one.early .. data end
+          helper.each(function() return conn:read_early() end, function(data) one.early = one.early .. data end)
           local ok, err = conn:accept()
           one.err, one.resumed, one.status, one.name = err, conn:resumed(), conn:early_data_status(), conn:server_name()
           local line = ok and conn:read()
@@ -35,7 +35,7 @@ local function serve(context, fn)
           end
           conn:close()
         end)
-      end
+      end)
     end)
     fn(listener:port())
     listener:close()

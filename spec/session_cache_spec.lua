@@ -267,11 +267,11 @@ describe("tls.connect", function()
         local listener = assert(tls.listen("127.0.0.1", 0, { context = server }))
         listeners[i] = listener
         luv.spawn(function()
-          for conn in listener do
+          helper.each(listener, function(conn)
             assert(conn:accept())
             assert(conn:write("x"))
             conn:close()
-          end
+          end)
         end)
       end
       local mine = helper.client_context { resume = true }

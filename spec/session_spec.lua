@@ -1,3 +1,4 @@
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
@@ -153,20 +154,20 @@ for _, version in ipairs { "1.2", "1.3" } do
       local exported = session_of(mine, server):export()
       local getters = { "alpn", "cipher", "export", "id", "is_resumable", "max_early_data", "server_name",
         "ticket_lifetime", "time", "timeout", "version" }
-      local function refused(bytes)
-        local session, err = tls.session(bytes)
+      local function refused(damaged)
+        local session, err = tls.session(damaged)
         assert.is_nil(session)
         assert.same({ "config", "session: damaged, or not an exported session" }, { err.code, err.reason })
-        assert.is_nil((mine:wrap(0, { server_name = "localhost", session = bytes })))
+        assert.is_nil((mine:wrap(0, { server_name = "localhost", session = damaged })))
       end
-      for _, bytes in ipairs { "", "x", exported .. "x", ("\0"):rep(1000), exported:rep(2), helper.noise(500) } do
-        refused(bytes)
+      for _, damaged in ipairs { "", "x", exported .. "x", ("\0"):rep(1000), exported:rep(2), helper.noise(500) } do
+        refused(damaged)
       end
       for i = 0, #exported - 1 do refused(exported:sub(1, i)) end
       local tried = 0
       for i = 1, #exported do
         for _, bits in ipairs { 1, 0x80, 0xFF } do
-          local damaged = exported:sub(1, i - 1) .. string.char(exported:byte(i) ~ bits) .. exported:sub(i + 1)
+          local damaged = bytes.flip(exported, i, bits)
           local session = tls.session(damaged)
           if session then
             for _, name in ipairs(getters) do session[name](session) end

@@ -1,5 +1,6 @@
 -- Sessions that are kept elsewhere: on_session_get, on_session_new, on_session_remove.
 
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local tls = require "cotls"
 local visit = require "spec.visit"
@@ -472,7 +473,7 @@ end)
 -- A server whose sessions are files of a folder. It tells what each connection was, its own name first.
 local SERVER = helper.temp_file [[
 local tls, luv = require "cotls", require "cotls.luv"
-local folder, certificate, key, early = table.unpack(arg)
+local folder, certificate, key, early = arg[1], arg[2], arg[3], arg[4]
 local function path(id)
   return folder .. "/" .. id:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
 end
@@ -498,7 +499,7 @@ local ctx = assert(tls.context {
       name = mine
     end
     local handle = io.open(name, "rb")
-    local exported = handle and handle:read("a")
+    local exported = handle and handle:read("*a")
     if handle then handle:close() end
     return exported
   end,
@@ -507,14 +508,20 @@ io.stdout:setvbuf("no")
 luv.run(function()
   local listener = assert(tls.listen("127.0.0.1", 0, { context = ctx, timeout = 10 }))
   print("port " .. listener:port())
-  for conn in listener do
-    luv.spawn(function()
+  local accepted = listener()
+  while accepted do
+    luv.spawn(function(conn)
       local data = {}
-      for one in function() return conn:read_early() end do data[#data + 1] = one end
+      local one = conn:read_early()
+      while one do
+        data[#data + 1] = one
+        one = conn:read_early()
+      end
       if not conn:accept() then return conn:close() end
-      conn:write(("%s %s %s\n"):format(conn:resumed(), conn:early_data_status(), table.concat(data)))
+      conn:write(("%s %s %s\n"):format(tostring(conn:resumed()), conn:early_data_status(), table.concat(data)))
       conn:close()
-    end)
+    end, accepted)
+    accepted = listener()
   end
 end)
 ]]
@@ -527,9 +534,9 @@ local function with_servers(early, fn)
     for i = 1, 2 do
       children[i] = helper.start { helper.lua, SERVER, folder, helper.server_leaf.certificate,
         helper.server_leaf.key, early }
-      ports[i] = math.tointeger(tonumber(children[i]:wait_for("port (%d+)\n", 20)))
+      ports[i] = tonumber(children[i]:wait_for("port (%d+)\n", 20))
     end
-    helper.in_loop(function() fn(table.unpack(ports)) end, 30)
+    helper.in_loop(function() fn(compat.unpack(ports)) end, 30)
   end, debug.traceback)
   for _, child in ipairs(children) do child:stop() end
   if not ok then error(err, 0) end

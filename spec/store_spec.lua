@@ -1,5 +1,6 @@
 -- key_uri: what OSSL_STORE finds.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -64,7 +65,7 @@ describe("key_uri", function()
     local where, asked = uri(LOCKED .. LEAF.certificate), {}
     assert.same({ LEAF.certificate }, (helper.visit(assert(with(where, "open sesame")))))
     assert(with(where, function(...)
-      asked[#asked + 1] = table.pack(...)
+      asked[#asked + 1] = compat.pack(...)
       return "open sesame"
     end))
     assert.same({ { n = 1, where } }, asked)

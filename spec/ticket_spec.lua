@@ -229,7 +229,7 @@ describe("options of sessions", function()
       refused({ role = "server", certificate = own.certificate, key = own.key, [name] = value },
         name .. ": is for clients")
     end
-    local server = { role = "server", certificate = own.certificate, key = own.key, max_early_data = 1 << 32 }
+    local server = { role = "server", certificate = own.certificate, key = own.key, max_early_data = 0x100000000 }
     refused(server, "max_early_data: has 32 bits")
     server.max_early_data, server.session_cache = 1, false
     refused(server, "max_early_data: needs session_cache: a replayed ticket is told by its absence there")

@@ -1,3 +1,4 @@
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local tls = require "cotls"
 
@@ -106,7 +107,7 @@ describe("on_trace", function()
           if event.type == "state" then
             assert.same({}, { event.direction, event.length })
           else
-            assert.equal("integer", math.type(event.length))
+            assert.equal("integer", compat.math_type(event.length))
             assert.truthy(event.direction == "sent" or event.direction == "received")
           end
           assert.truthy(event.type == "handshake" or event.type == "state" or
@@ -140,8 +141,8 @@ describe("on_trace", function()
   it("tells a HelloRetryRequest by that name", function()
     local got = traced { client = { groups = "X25519:P-256" }, server = { groups = "P-256" } }
     local expected = { "sent client_hello", "received hello_retry_request", "sent client_hello" }
-    assert.same(expected, table.move(without(wire(got.client), "change_cipher_spec"), 1, 3, 1, {}))
-    assert.same(mirrored(expected), table.move(without(wire(got.server), "change_cipher_spec"), 1, 3, 1, {}))
+    assert.same(expected, compat.move(without(wire(got.client), "change_cipher_spec"), 1, 3, 1, {}))
+    assert.same(mirrored(expected), compat.move(without(wire(got.server), "change_cipher_spec"), 1, 3, 1, {}))
   end)
 
   it("tells alerts, and those that end a handshake before its failure is returned", function()
@@ -174,7 +175,7 @@ describe("on_trace", function()
           end,
         }
       end)
-      local expected = table.move({ "sent close_notify", "received close_notify" }, 1, 2, #more + 1, more)
+      local expected = compat.move({ "sent close_notify", "received close_notify" }, 1, 2, #more + 1, more)
       assert.same(expected, without(wire(got.client), "new_session_ticket"))
     end
   end)

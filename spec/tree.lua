@@ -9,7 +9,7 @@ local tree = { root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or
 --- A file's content.
 function tree.read(path)
   local handle = assert(io.open(tree.root .. path, "rb"))
-  local text = handle:read("a")
+  local text = handle:read("*a")
   handle:close()
   return text
 end

@@ -1,6 +1,7 @@
 -- The types file says what the modules export, no more and no less. Where a list can be had from the running
 -- module it is; the names of options are read off the sources, and each is then tried.
 
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
 local tls = require "cotls"
 local core = require "cotls.core"
@@ -121,7 +122,7 @@ local EXPORTS = {
 
 describe("the types file", function()
   it("is Lua that gives a table", function()
-    assert.equal("table", type(assert(load(TYPES, "=types.lua"))()))
+    assert.equal("table", type(assert(compat.loadstring(TYPES, "=types.lua"))()))
   end)
 
   for _, export in ipairs(EXPORTS) do

@@ -1,6 +1,7 @@
 -- Verification against OpenSSL's and GnuTLS's programs: CRLs, pins and TLSA records judge their certificates, and their
 -- verdicts on ours arrive.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 local pki = require "spec.pki"
@@ -48,7 +49,7 @@ local PEERS = {
 -- Runs their server; fn gets connect(context options, connection options) → conn, or nil and the error.
 local function against(peer, version, more, fn)
   local port = helper.free_port()
-  local server = helper.start(append(peer.server(version, port), table.unpack(more)))
+  local server = helper.start(append(peer.server(version, port), compat.unpack(more)))
   server:wait_for(peer.ready)
   local ok, err = pcall(helper.in_loop, function()
     fn(function(options, connection)

@@ -1,3 +1,4 @@
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -33,7 +34,7 @@ local function refused(leaf, options, code, text, alert, context)
   assert.equal("connect", err.operation)
   assert.equal(code, err.verify.code)
   assert.matches(text, err.verify.text)
-  assert.equal("integer", math.type(err.verify.depth))
+  assert.equal("integer", compat.math_type(err.verify.depth))
   assert.is_string(err.verify.subject)
   assert.is_truthy(tostring(err):find(err.verify.text, 1, true))
   assert.is_truthy(tostring(err):find(err.verify.subject, 1, true))

@@ -1,3 +1,5 @@
+local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local tls = require "cotls"
 local helper = require "spec.helper"
 
@@ -32,7 +34,7 @@ describe("tls.x509", function()
       { "/nonexistent/x.pem", "/nonexistent/x.pem: " }, { empty, empty .. ": no certificate in it" },
       { junk, junk .. ": no certificate in it" }, { { data = "" }, "the data: no certificate in it" },
       { helper.server_leaf.key, "the PEM text: no certificate in it" }, { "a\0b", "not a path" },
-      { { data = DER:sub(1, -2) }, "the data: " }, { { data = "\x30\x03\2\1\1" }, "the data: " },
+      { { data = DER:sub(1, -2) }, "the data: " }, { { data = "\048\003\2\1\1" }, "the data: " },
       { PEM:gsub("\n", "\nA", 3), "the PEM text: " },
     }
     for _, case in ipairs(cases) do
@@ -99,7 +101,7 @@ describe("a certificate object", function()
     assert.is_false(CERT == PEM)
     assert.is_false(CERT == io.stdout)
     -- the last byte is the signature's
-    local other = assert(tls.x509(DER:sub(1, -2) .. string.char(DER:byte(-1) ~ 1)))
+    local other = assert(tls.x509(bytes.flip(DER, -1)))
     assert.is_false(CERT == other)
   end)
 
@@ -147,7 +149,7 @@ local function by_openssl(config, subject, key, ...)
   local command = { "openssl", "req", "-x509", "-config", path, "-subj", subject or "/CN=x", "-nodes", "-keyout",
     "/dev/null", "-utf8", ... }
   key = key or { "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256" }
-  local status, out, err = helper.run(table.move(key, 1, #key, #command + 1, command))
+  local status, out, err = helper.run(compat.move(key, 1, #key, #command + 1, command))
   assert.equal(0, status, err)
   return assert(tls.x509(out))
 end
@@ -207,10 +209,10 @@ describe("subject and issuer", function()
 
   it("come right from every kind of string", function()
     local cases = {
-      { 0x0C, "M\xC3\xBCller", "M\xC3\xBCller" }, -- UTF8String
-      { 0x1E, "\0M\0\xFC\x20\xAC", "M\xC3\xBC\xE2\x82\xAC" }, -- BMPString
-      { 0x1C, "\0\0\0M\0\1\xF6\0", "M\xF0\x9F\x98\x80" }, -- UniversalString
-      { 0x14, "M\xFCller", "M\xC3\xBCller" }, -- T61String, taken for Latin-1 as everywhere
+      { 0x0C, "M\195\188ller", "M\195\188ller" }, -- UTF8String
+      { 0x1E, "\0M\0\252\032\172", "M\195\188\226\130\172" }, -- BMPString
+      { 0x1C, "\0\0\0M\0\1\246\0", "M\240\159\152\128" }, -- UniversalString
+      { 0x14, "M\252ller", "M\195\188ller" }, -- T61String, taken for Latin-1 as everywhere
       { 0x13, "plain", "plain" }, { 0x16, "a@b", "a@b" }, { 0x12, "12 3", "12 3" },
       { 0x0C, "a\0b", "a\0b", "a\\00b" }, { 0x1E, "\0a\0\0\0b", "a\0b", "a\\00b" }, { 0x0C, "", "" },
     }
@@ -223,8 +225,8 @@ describe("subject and issuer", function()
 
   it("that are not validly encoded are refused with the certificate", function()
     for i, der in ipairs {
-      pki.tlv(0x0C, "\xFF\xFE"), pki.tlv(0x0C, "\xC0\x80"), pki.tlv(0x0C, "\xED\xA0\x80"), pki.tlv(0x1E, "\xD8\0"),
-      pki.tlv(0x1E, "odd"), pki.tlv(0x1C, "\0\x11\0\0"), pki.tlv(0x1C, "\xFF\xFF\xFF\xFF"),
+      pki.tlv(0x0C, "\255\254"), pki.tlv(0x0C, "\192\128"), pki.tlv(0x0C, "\237\160\128"), pki.tlv(0x1E, "\216\0"),
+      pki.tlv(0x1E, "odd"), pki.tlv(0x1C, "\0\017\0\0"), pki.tlv(0x1C, "\255\255\255\255"),
     } do
       local cert, err = tls.x509(pki.rebuilt(CERT, { subject = name { attribute(CN, der) } }))
       assert.is_nil(cert, i)
@@ -258,7 +260,7 @@ describe("subject and issuer", function()
   it("stand many attributes", function()
     local rdns = {}
     for i = 1, 3000 do rdns[i] = { attribute(CN, pki.tlv(0x0C, "n" .. i)) } end
-    local text, table_of = with_subject(table.unpack(rdns)):subject()
+    local text, table_of = with_subject(compat.unpack(rdns)):subject()
     assert.equal(3000, #table_of.CN)
     assert.equal("n3000", table_of.CN[3000])
     assert.matches("^CN=n3000,CN=n2999,.*,CN=n1$", text)
@@ -274,12 +276,12 @@ describe("serial, not_before, not_after", function()
     local cert = make { not_before = 1e9, not_after = 4102444800 }
     assert.equal(1000000000, cert:not_before())
     assert.equal(4102444800, cert:not_after())
-    assert.equal("integer", math.type(cert:not_after()))
+    assert.equal("integer", compat.math_type(cert:not_after()))
   end)
 
   it("stand strange serials", function()
-    local huge = ("\x7F" .. ("\xAB"):rep(4000))
-    for serial, text in pairs { ["\0"] = "00", ["\1"] = "01", ["\xFF"] = "-01", ["\0\xFF"] = "ff", ["\x80"] = "-80",
+    local huge = ("\127" .. ("\171"):rep(4000))
+    for serial, text in pairs { ["\0"] = "00", ["\1"] = "01", ["\255"] = "-01", ["\0\255"] = "ff", ["\128"] = "-80",
       [huge] = "7f" .. ("ab"):rep(4000) } do
       assert.equal(text, assert(tls.x509(pki.rebuilt(CERT, { serial = pki.tlv(2, serial) }))):serial())
     end
@@ -331,7 +333,7 @@ describe("names", function()
   it("are empty lists where there are none", function()
     local none = { dns = {}, ip = {}, email = {}, uri = {} }
     assert.same(none, make({ subject = "CN=only.example" }):names())
-    for _, junk in ipairs { "", "junk", "\x30", "\x30\5", "\x30\2\x82\5" } do
+    for _, junk in ipairs { "", "junk", "\048", "\048\5", "\048\2\130\5" } do
       assert.same(none, with_extension(SAN, junk):names())
     end
     local san = pki.extension(SAN, pki.sequence(pki.tlv(0x82, "twice.example")))
@@ -342,7 +344,7 @@ describe("names", function()
 
   it("are whole bytes, with NULs and all; what is no address is left out", function()
     local cert = with_extension(SAN, pki.sequence(pki.tlv(0x82, "good.example\0.evil.example"), pki.tlv(0x82, ""),
-      pki.tlv(0x87, "\1\2\3"), pki.tlv(0x87, ""), pki.tlv(0x87, "\1\2\3\4\xFF\0\0\0"),
+      pki.tlv(0x87, "\1\2\3"), pki.tlv(0x87, ""), pki.tlv(0x87, "\1\2\3\4\255\0\0\0"),
       pki.tlv(0x87, "\1\2\3\4"),
       pki.tlv(0x81, "a@good.example\0@evil.example"), pki.tlv(0x86, "x\0y")))
     assert.same({ dns = { "good.example\0.evil.example", "" }, ip = { "1.2.3.4" },
@@ -423,7 +425,7 @@ describe("key and signature_algorithm", function()
     end
     local whole = pki.rebuilt(CERT, {}) -- the outer algorithm
     local at = assert(whole:find(pki.oid "1.2.840.10045.4.3.2", -110, true))
-    local cert = assert(tls.x509(whole:sub(1, at + 8) .. "\x7F" .. whole:sub(at + 10)))
+    local cert = assert(tls.x509(whole:sub(1, at + 8) .. "\127" .. whole:sub(at + 10)))
     assert.equal("1.2.840.10045.4.3.127", cert:signature_algorithm())
   end)
 end)
@@ -460,10 +462,10 @@ describe("extensions and addresses", function()
     local by_oid, list = {}, cert:extensions()
     for _, one in ipairs(list) do by_oid[one.oid] = one end
     assert.equal(5, #list) -- one is OpenSSL's own
-    assert.same({ oid = "2.5.29.19", name = "basicConstraints", critical = true, data = "\x30\6\1\1\xFF\2\1\3",
+    assert.same({ oid = "2.5.29.19", name = "basicConstraints", critical = true, data = "\048\6\1\1\255\2\1\3",
       text = "CA:TRUE, pathlen:3" }, by_oid["2.5.29.19"])
     assert.same({ oid = "1.2.3.4", critical = true, data = "\4\0\1" }, by_oid["1.2.3.4"])
-    assert.same({ oid = SAN, name = "subjectAltName", critical = false, data = "\x30\x0B\x82\9a.example",
+    assert.same({ oid = SAN, name = "subjectAltName", critical = false, data = "\048\011\130\9a.example",
       text = "DNS:a.example" }, by_oid[SAN])
     assert.equal("status_request", by_oid["1.3.6.1.5.5.7.1.24"].text)
   end)
@@ -524,7 +526,7 @@ describe("check_host, check_ip, check_email", function()
 
   it("say no to what is no name", function()
     for _, host in ipairs { "", ".", "..", ".example", ".b.example", "a..example", "a.example..", "a.example\0",
-      "a.example\0.b.example", "\0", "a.example ", " a.example", "m\xC3\xBC.b.example", ("x"):rep(64) .. ".b.example",
+      "a.example\0.b.example", "\0", "a.example ", " a.example", "m\195\188.b.example", ("x"):rep(64) .. ".b.example",
       ("x."):rep(127) .. "b.example", "9.9.9.9", "9.9.9.9.", "::1", "a.example:443" } do
       assert.is_false(cert:check_host(host), host)
     end
@@ -577,19 +579,15 @@ describe("a damaged certificate", function()
       "policyConstraints=requireExplicitPolicy:3\ninhibitAnyPolicy=2\n" ..
       "sbgp-ipAddrBlock=IPv4:10.0.0.0/8,IPv6:inherit\nsubjectKeyIdentifier=hash\n" ..
       "authorityKeyIdentifier=keyid:always,issuer:always",
-      "/C=DE/O=x/OU=a+OU=b/CN=M\xC3\xBCller"):der()
-    local state, read = 12345, 0
-    local function random(n)
-      state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-      return (state >> 8) % n + 1
-    end
-    for _ = 1, 4000 // helper.slow do
-      local bytes = { rich:byte(1, -1) }
+      "/C=DE/O=x/OU=a+OU=b/CN=M\195\188ller"):der()
+    local random, read = helper.random(12345), 0
+    for _ = 1, 4000 / helper.slow do
+      local list = { rich:byte(1, -1) }
       for _ = 1, random(3) do
-        local at = random(#bytes)
-        bytes[at] = random(4) == 1 and ({ 0, 0xFF, 0x80, 0x7F })[random(4)] or bytes[at] ~ (1 << (random(8) - 1))
+        local at = random(#list)
+        list[at] = random(4) == 1 and ({ 0, 0xFF, 0x80, 0x7F })[random(4)] or bytes.xor(list[at], 2 ^ (random(8) - 1))
       end
-      local cert = tls.x509 { data = string.char(table.unpack(bytes)) }
+      local cert = tls.x509 { data = string.char(compat.unpack(list)) }
       if cert then
         read = read + 1
         ask(cert)
@@ -607,7 +605,7 @@ describe("a damaged certificate", function()
       for method_name, method in pairs(methods) do
         pcall(method, cert, "a.example")
         -- what is left would be this failure's first reason
-        local _, err = tls.x509 { data = "\x30\3\2\1\1" }
+        local _, err = tls.x509 { data = "\048\3\2\1\1" }
         assert.equal("x509: the data: wrong tag", err.reason, method_name)
       end
     end
