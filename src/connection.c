@@ -58,11 +58,12 @@ static const char *prepare_fd(int fd)
     return NULL;
 }
 
-/* The integer at index as a descriptor, or -1. */
+/* The number at index, 5.0 (LuaSocket's) as well as 5, as a descriptor, or -1. */
 static int integer_fd(lua_State *L, int index)
 {
-    lua_Integer n = lua_isinteger(L, index) ? lua_tointeger(L, index) : -1;
-    return n >= 0 && n <= INT_MAX ? (int)n : -1;
+    int is_integer = 0;
+    lua_Integer n = lua_type(L, index) == LUA_TNUMBER ? lua_tointegerx(L, index, &is_integer) : -1;
+    return is_integer && n >= 0 && n <= INT_MAX ? (int)n : -1;
 }
 
 /* The descriptor of an object with one of these methods; -1 when it has none. [-0, +0] */
@@ -77,6 +78,31 @@ static int method_fd(lua_State *L)
         lua_pop(L, 1);
     }
     return fd;
+}
+
+/* Why the descriptor of another library's object can't be taken as it is, or NULL: what
+ * that one reads, has read, or has still to send would be lost to TLS. [-0, +0] */
+static const char *refuse_object(lua_State *L)
+{
+    static const struct {
+        const char *method, *reason;
+    } checks[] = {
+        {"is_active", "the handle is reading or listening: stop that first"},        /* luv */
+        {"get_write_queue_size", "the handle has bytes to send: wait until it has"}, /* luv */
+        {"dirty", "the socket has bytes in its buffer: read them first"},            /* LuaSocket */
+        {"pending", "the socket has bytes in its buffer: read or flush them first"}, /* cqueues */
+    };
+    if (lua_type(L, WRAP_TRANSPORT) != LUA_TUSERDATA)
+        return NULL;
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+        lua_pushvalue(L, WRAP_TRANSPORT);
+        cotls_call_method(L, checks[i].method);
+        bool bad = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) > 0 : lua_toboolean(L, -1);
+        lua_pop(L, 1);
+        if (bad)
+            return checks[i].reason;
+    }
+    return NULL;
 }
 
 /* The transport at its index: an fd, a socket of ours, or an object with a
@@ -96,7 +122,9 @@ static const char *find_fd(lua_State *L, struct cotls_conn *c, int *fd, struct c
     if (luaL_testudata(L, WRAP_TRANSPORT, COTLS_CONNECTION) != NULL)
         return "a connection cannot be the transport of another one";
     *fd = method_fd(L);
-    return *fd >= 0 ? NULL : "must be a descriptor, or an object whose getfd, fileno or pollfd gives one";
+    if (*fd < 0)
+        return "must be a descriptor, or an object whose getfd, fileno or pollfd gives one";
+    return refuse_object(L);
 }
 
 /* Takes over the descriptor. A socket of ours gives it up, unless it is to live on. */
