@@ -1,18 +1,19 @@
 -- SPDX-License-Identifier: MIT
 --
--- The benchmark's server on cotls over its luv loop. README.md tells the wire protocol.
--- Called as: server_cotls.lua [hooks|remote] certificate key
+-- The benchmark's server on cotls over its luv loop, or over cqueues'. README.md tells the wire protocol.
+-- Called as: server_cotls.lua [hooks|remote|cqueues] certificate key
 -- hooks: Lua functions that OpenSSL waits for, and that answer at once. remote: the key is luaossl's, behind `sign`.
-
-local have, tls = pcall(require, "cotls")
-local have_luv, luv = pcall(require, "cotls.luv")
-if not (have and have_luv) then
-  io.stderr:write(tostring(have and luv or tls):match("[^\n]*"), "\n")
-  os.exit(77)
-end
 
 local mode, certificate, key = ...
 if not key then mode, certificate, key = nil, mode, certificate end
+
+local have, tls = pcall(require, "cotls")
+local have_loop, loop = pcall(require, mode == "cqueues" and "cotls.cqueues" or "cotls.luv")
+if not (have and have_loop) then
+  io.stderr:write(tostring(have and loop or tls):match("[^\n]*"), "\n")
+  os.exit(77)
+end
+
 local block = ("b"):rep(16384)
 
 local function collect(conn)
@@ -71,9 +72,9 @@ end
 
 local context = assert(tls.context(options))
 
-assert(luv.run(function()
+assert(loop.run(function()
   local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
   print(listener:port())
   io.stdout:flush()
-  for conn in listener do luv.spawn(serve, conn) end
+  for conn in listener do loop.spawn(serve, conn) end
 end))
