@@ -113,6 +113,8 @@ listener:close()
 local EXPORTS = {
   { variable = "tls", lua = true, class = "cotls", table = tls, self = 0 },
   { variable = "luv", lua = true, class = "cotls.luv", table = luv, self = 0 },
+  { variable = "cqueues", lua = true, class = "cotls.cqueues", table = require "cotls.cqueues", self = 0 },
+  { variable = "blocking", lua = true, class = "cotls.blocking", table = require "cotls.blocking", self = 0 },
   { variable = "Context", lua = true, class = "cotls.Context", table = core.methods "cotls.context", self = 1 },
   { variable = "Connection", class = "cotls.Connection", table = core.methods "cotls.connection", self = 1 },
   { variable = "X509", class = "cotls.X509", table = core.methods "cotls.x509", self = 1 },

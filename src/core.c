@@ -143,6 +143,7 @@ static const luaL_Reg functions[] = {
     {"listed_ciphers", cotls_listed_ciphers},
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
+    {"poll", cotls_poll},
     {"error", cotls_error_new},
     {"refused", cotls_error_refused},
     {"is_error", core_is_error},

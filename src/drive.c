@@ -518,3 +518,17 @@ int cotls_wait(lua_State *L)
     int left = suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
     return left == STAYS ? wait_done(L, LUA_OK, 0) : left;
 }
+
+/* core.poll(descriptor or -1, want, deadline or nil): blocks until it is readable
+ * or writable → true; or nil, "timeout". With -1 only time can end it. */
+int cotls_poll(lua_State *L)
+{
+    int fd = (int)luaL_checkinteger(L, 1);
+    bool write = strcmp(luaL_checkstring(L, 2), "write") == 0;
+    double deadline = luaL_optnumber(L, 3, HUGE_VAL);
+    lua_settop(L, 0);
+    block(L, fd, write, deadline);
+    if (lua_gettop(L) == 0)
+        lua_pushboolean(L, 1);
+    return lua_gettop(L);
+}

@@ -36,6 +36,7 @@ int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *o
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);
+int cotls_poll(lua_State *L);
 extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
 
 /* ---- ending.c: how an operation ends ---- */

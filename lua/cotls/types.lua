@@ -50,7 +50,9 @@
 ---| '"n"' # a number in Lua's notation
 
 ---A connected stream socket: a descriptor (then the connection's own), or an object whose `getfd`, `fileno` or
----`pollfd` gives one (it is kept alive, and its `close` is called by the connection's). It becomes non-blocking.
+---`pollfd` gives one (it is kept alive, and its `close` is called by the connection's). It becomes non-blocking. So
+---objects of LuaSocket, cqueues and luv (tcp, pipe) are taken as they are, unless bytes wait in their buffers or a
+---handle of luv reads: what TLS would then miss.
 ---@alias cotls.Transport integer|table|userdata
 
 ---What a scheduler is asked to wait for: a connection, or a socket on its way to be one. `waiter:fileno()` is its
@@ -1152,7 +1154,8 @@ function Listener:set_context(context) end
 
 -- ---- schedulers ----
 
----Who waits for connections, in the place of the raw yields: a table. `cotls.luv` is one.
+---Who waits for connections, in the place of the raw yields: a table. `cotls.luv`, `cotls.cqueues` and `cotls.blocking`
+---are such.
 ---@class cotls.Scheduler
 ---@field wait fun(waiter: cotls.Waiter, want: cotls.Want, deadline?: number): any, any Returns once `waiter:fileno()`
 ---  is readable or writable: nothing, or a true value. To end the operation: `nil, "timeout"` when the deadline (on
@@ -1223,5 +1226,113 @@ function luv.wait(waiter, want, deadline) end
 ---Stops watching a descriptor: before it is closed or given to somebody else.
 ---@param waiter cotls.Waiter|table
 function luv.release(waiter) end
+
+---Waiting under a controller of cqueues: `local scheduler = require "cotls.cqueues"`.
+---
+---In a program that has a controller of its own, set `tls.scheduler`, and call operations in that controller's
+---coroutines. `run` makes a controller, and is `tls.scheduler` while it runs. Needs cqueues 20200726 or later.
+---@class cotls.cqueues : cotls.Scheduler
+local cqueues = {}
+
+---Runs a function as a coroutine of a new controller, and what it spawns, to their end.
+---@param main function
+---@param ... any Arguments for it.
+---@return any ... What it returns. Raises what a coroutine raised.
+function cqueues.run(main, ...) end
+
+---Starts a coroutine in the controller that runs; its turn comes with the controller's next step.
+---@param fn function
+---@param ... any Arguments for it.
+---@return thread co
+function cqueues.spawn(fn, ...) end
+
+---Lets the others run for so many seconds.
+---@param seconds number
+function cqueues.sleep(seconds) end
+
+---Ends `run`, once the coroutine that calls it waits. Coroutines that wait are left behind.
+function cqueues.stop() end
+
+---A connected socket for `Context:wrap`, as `tls.connect` asks for it: look-up by cqueues' resolver (/etc/hosts and the
+---servers of /etc/resolv.conf), all IPv4 addresses tried in turn, then those of IPv6.
+---@param host string
+---@param port integer
+---@param deadline? number On `tls.now()`'s clock.
+---@return userdata? socket
+---@return cotls.Error? err
+function cqueues.connect(host, port, deadline) end
+
+---A listening socket, as `tls.listen` asks for it.
+---@param host string
+---@param port integer
+---@return userdata? socket
+---@return cotls.Error? err
+function cqueues.listen(host, port) end
+
+---Waits until a waiter is readable or writable. A coroutine around the one that waits can end the wait, by resuming it
+---with nil and why.
+---@param waiter cotls.Waiter|table Its `fileno` gives a descriptor, or nil: then `wake` ends the wait.
+---@param want cotls.Want
+---@param deadline? number On `tls.now()`'s clock.
+---@return any ok True, or a false value and why: `"timeout"`, or what the coroutine was resumed with.
+---@return any why
+function cqueues.wait(waiter, want, deadline) end
+
+---Ends the waits of a waiter that has no descriptor.
+---@param waiter table
+---@param want cotls.Want
+function cqueues.wake(waiter, want) end
+
+---Makes cqueues forget a descriptor, and wakes who waits for it: before it is closed or given to somebody else.
+---@param waiter cotls.Waiter|table
+function cqueues.release(waiter) end
+
+---Waiting by blocking the process in poll(2), in a coroutine too: `local blocking = require "cotls.blocking"`. For
+---scripts that do one thing after the other, and for hooks or servers written for `cotls.luv` that are to run so.
+---@class cotls.blocking : cotls.Scheduler
+local blocking = {}
+
+---Calls a function; meanwhile this is `tls.scheduler`.
+---@param main function
+---@param ... any Arguments for it.
+---@return any ... What it returns. Raises what it raised.
+function blocking.run(main, ...) end
+
+---Calls a function: it has ended when this returns.
+---@param fn function
+---@param ... any Arguments for it.
+function blocking.spawn(fn, ...) end
+
+---Waits.
+---@param seconds number
+function blocking.sleep(seconds) end
+
+---A connected socket for `Context:wrap`: look-up by the system's resolver, all addresses tried in turn.
+---@param host string
+---@param port integer
+---@param deadline? number On `tls.now()`'s clock.
+---@return userdata? socket
+---@return cotls.Error? err
+function blocking.connect(host, port, deadline) end
+
+---A listening socket.
+---@param host string
+---@param port integer
+---@return userdata? socket
+---@return cotls.Error? err
+function blocking.listen(host, port) end
+
+---Blocks until a waiter is readable or writable: anything with a `fileno` that gives its descriptor. A pipe in memory
+---has none, and nobody runs who could fill it: that is an error.
+---@param waiter cotls.Waiter|table
+---@param want cotls.Want
+---@param deadline? number On `tls.now()`'s clock.
+---@return any ok True, or nil and why: `"timeout"`, or an error object.
+---@return any why
+function blocking.wait(waiter, want, deadline) end
+
+---Does nothing: nobody else can be waiting.
+---@param waiter cotls.Waiter|table
+function blocking.release(waiter) end
 
 return tls
