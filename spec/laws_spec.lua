@@ -89,7 +89,7 @@ local function set(...)
   return s
 end
 
-local WAITS = set("drive.c")
+local WAITS = set("drive.c", "compat51.h")
 local CALLED_BY_OPENSSL = set("hook.c", "bio_fd.c", "bio_stream.c", "remote_key.c")
 
 -- The arguments of the call whose "(" is at `at`: a list of texts.

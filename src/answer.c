@@ -40,14 +40,15 @@ static void push_function(lua_State *L, const struct cotls_conn *c, enum cotls_h
     lua_pop(L, 1);
 }
 
-/* xpcall's handler: { error = the value, traceback = text } */
+/* xpcall's handler: { error = the value, traceback = text }. The second argument may be the coroutine that has failed. */
 static int explain(lua_State *L)
 {
-    lua_settop(L, 1);
+    lua_State *co = lua_tothread(L, 2);
+    lua_settop(L, 2);
     lua_createtable(L, 0, 2);
     lua_pushvalue(L, 1);
     lua_setfield(L, -2, "error");
-    luaL_traceback(L, L, NULL, 1);
+    luaL_traceback(L, co != NULL ? co : L, NULL, co == NULL);
     lua_setfield(L, -2, "traceback");
     return 1;
 }

@@ -8,9 +8,18 @@
 #include <lua.h>
 #include <openssl/opensslv.h>
 #include <openssl/ssl.h>
+#include <stdbool.h>
 
-#if LUA_VERSION_NUM < 503
-#error "cotls needs Lua 5.4 or 5.3"
+#if LUA_VERSION_NUM < 501 || LUA_VERSION_NUM == 502
+#error "cotls needs Lua 5.4, 5.3, 5.1 or LuaJIT 2.1"
+#endif
+
+/* Can a C function go on after a yield? Where not, cotls/loop.lua waits for it. */
+#if LUA_VERSION_NUM > 501
+#define COTLS_RESUMABLE true
+#else
+#define COTLS_RESUMABLE false
+#include "compat51.h"
 #endif
 
 #if LUA_VERSION_NUM < 504

@@ -113,6 +113,7 @@ static void make_state(lua_State *L)
     if (cotls_state(L) != NULL)
         return;
     struct cotls_state *st = lua_newuserdatauv(L, sizeof *st, 0);
+    st->carry = NULL;
     st->cipher = (struct cotls_scratch){NULL, st->cipher_data, sizeof st->cipher_data};
     st->plain = (struct cotls_scratch){NULL, st->plain_data, sizeof st->plain_data};
     lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
@@ -144,6 +145,8 @@ static const luaL_Reg functions[] = {
     {"wrap", cotls_wrap},
     {"wait", cotls_wait},
     {"poll", cotls_poll},
+    {"resume", cotls_resume},
+    {"set_loop", cotls_set_loop},
     {"error", cotls_error_new},
     {"refused", cotls_error_refused},
     {"is_error", core_is_error},
@@ -181,5 +184,6 @@ int luaopen_cotls_core(lua_State *L)
     lua_setfield(L, -2, "openssl_version");
     lua_pushliteral(L, COTLS_VERSION);
     lua_setfield(L, -2, "version");
+    cotls_loop_open(L);
     return 1;
 }

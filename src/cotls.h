@@ -69,6 +69,7 @@ static inline const unsigned char *cotls_buf_bytes(const struct cotls_buf *b)
 struct cotls_state {
     struct cotls_scratch cipher; /* received, not yet decrypted */
     struct cotls_scratch plain;  /* decrypted, not yet read */
+    const void *carry; /* the function that holds a slot where methods are left, see leave.c; else NULL */
     unsigned char cipher_data[17 * 1024];
     unsigned char plain_data[2 * COTLS_RECORD];
     unsigned char gather[COTLS_RECORD]; /* short strings of one write, side by side */
@@ -379,6 +380,9 @@ struct cotls_conn {
     struct cotls_ctx *chosen;      /* by the server name; NULL: none yet */
     struct cotls_text staple;      /* given by a hook; kept by UV_STAPLE or UV_CREDENTIAL */
     struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
+
+    lua_KFunction
+        resume[SLOT_COUNT]; /* what goes on where a slot's method was left, else NULL; see leave.c */
 };
 enum {
     UV_CONTEXT = 1,
@@ -390,7 +394,8 @@ enum {
     UV_ACTIVE,     /* the context that is in force, where it is not UV_CONTEXT */
     UV_CREDENTIAL, /* given by a hook */
     UV_STAPLE,
-    UV_COUNT = UV_STAPLE
+    UV_COUNT = UV_STAPLE,
+    UV_FRAMES /* of a slot whose method was left: that, and by how much its id; see leave.c */
 };
 
 /* A TCP socket that is not yet, or never becomes, a connection's. */

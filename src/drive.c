@@ -98,6 +98,8 @@ static void push_want(lua_State *L, bool write, double deadline)
 /* Calls the function below n arguments; what it gives comes in its place. May yield: then k goes on. */
 static int call_out(lua_State *L, int n, lua_KContext id, lua_KFunction k)
 {
+    if (!COTLS_RESUMABLE)
+        return cotls_leave(L, n, id, k);
     lua_callk(L, n, LUA_MULTRET, id, k);
     return STAYS;
 }
@@ -105,7 +107,7 @@ static int call_out(lua_State *L, int n, lua_KContext id, lua_KFunction k)
 /* Yields the n values on top, then k goes on. */
 static int yield_out(lua_State *L, int n, lua_KContext id, lua_KFunction k)
 {
-    return lua_yieldk(L, n, id, k);
+    return COTLS_RESUMABLE ? lua_yieldk(L, n, id, k) : cotls_leave_yielding(L, n, id, k);
 }
 
 /* Waits for the waiter at index 1 to become readable or writable; the values
@@ -334,12 +336,12 @@ static void fail_by_hook(struct cotls_conn *c, struct cotls_slot *s)
 
 static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
-/* After a hook's yield. */
+/* After a hook's yield. Where it was left for, xpcall's first result is in the handler's place. */
 static int hooked(lua_State *L, int status, lua_KContext id)
 {
     struct cotls_conn *c = lua_touserdata(L, 1);
     struct cotls_slot *s = &c->slot[id];
-    cotls_hook_take(L, c, s->base, status != LUA_OK && status != LUA_YIELD);
+    cotls_hook_take(L, c, s->base, status != LUA_YIELD || !lua_toboolean(L, s->base + 1));
     return go_on(L, c, s);
 }
 
@@ -367,6 +369,8 @@ static enum cotls_step step(lua_State *L, struct cotls_conn *c, struct cotls_slo
 static int call_hook(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int n)
 {
     cotls_slot_hold(L, s);
+    if (!COTLS_RESUMABLE)
+        return cotls_leave_protected(L, n, s - c->slot, hooked);
     int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, hooked);
     cotls_hook_take(L, c, s->base, status != LUA_OK);
     return STAYS;
@@ -485,11 +489,10 @@ int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *o
 /* The base of core.wait's frame: waiter, want, deadline, scheduler. */
 #define WAIT_TOP 4
 
-static int wait_done(lua_State *L, int status, lua_KContext id)
+/* The values that end the wait are above base. */
+int cotls_wait_ended(lua_State *L, int base)
 {
-    (void)status;
-    (void)id;
-    switch (judge(L, WAIT_TOP)) {
+    switch (judge(L, base)) {
     case GO_ON:
         lua_pushboolean(L, 1);
         return 1;
@@ -505,6 +508,13 @@ static int wait_done(lua_State *L, int status, lua_KContext id)
     return cotls_nil_error(L);
 }
 
+static int wait_done(lua_State *L, int status, lua_KContext id)
+{
+    (void)status;
+    (void)id;
+    return cotls_wait_ended(L, WAIT_TOP);
+}
+
 /* core.wait(socket, want, deadline or nil, scheduler or nil) → true, or nil, err */
 int cotls_wait(lua_State *L)
 {
@@ -515,8 +525,8 @@ int cotls_wait(lua_State *L)
     lua_settop(L, WAIT_TOP);
     if (socket->fd < 0)
         return cotls_fail(L, "closed", "wait", "the socket is closed");
-    int left = suspend(L, NULL, socket->fd, write, deadline, 0, wait_done);
-    return left == STAYS ? wait_done(L, LUA_OK, 0) : left;
+    int left = suspend(L, NULL, socket->fd, write, deadline, COTLS_NO_SLOT, wait_done);
+    return left == STAYS ? cotls_wait_ended(L, WAIT_TOP) : left;
 }
 
 /* core.poll(descriptor or -1, want, deadline or nil): blocks until it is readable

@@ -37,7 +37,19 @@ enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);
 int cotls_poll(lua_State *L);
+int cotls_wait_ended(lua_State *L, int base);
 extern const struct cotls_op cotls_op_do_handshake, cotls_op_accept, cotls_op_connect;
+
+/* ---- leave.c: where C functions can't be resumed ---- */
+
+#define COTLS_NO_SLOT (-1)
+
+int cotls_leave(lua_State *L, int n, lua_KContext id, lua_KFunction k);
+int cotls_leave_yielding(lua_State *L, int n, lua_KContext id, lua_KFunction k);
+int cotls_leave_protected(lua_State *L, int n, lua_KContext id, lua_KFunction k);
+int cotls_resume(lua_State *L);
+int cotls_set_loop(lua_State *L);
+void cotls_loop_open(lua_State *L); /* core is on top [-0, +0] */
 
 /* ---- ending.c: how an operation ends ---- */
 

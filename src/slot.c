@@ -5,25 +5,39 @@
  * closed, dies or is collected. */
 #include "cotls.h"
 
-/* Is the coroutine at the top still in the slot's operation: is one of its
- * frames, but for the one that asks, the method that began it, called on c? */
+/* Is the frame, whose nth local is a userdata or a number, that of the connection or the id? [-0, +0] */
+static bool has_local(lua_State *co, lua_Debug *ar, int n, const void *address, ptrdiff_t id)
+{
+    if (lua_getlocal(co, ar, n) == NULL)
+        return false;
+    bool same = address != NULL ? lua_touserdata(co, -1) == address : lua_tointeger(co, -1) == id;
+    lua_pop(co, 1);
+    return same;
+}
+
+/* Is the frame that of the method that began the slot's operation, or, where methods are left, of the loop
+ * that waits for the slot? */
+static bool is_at(lua_State *co, lua_Debug *ar, const struct cotls_conn *c, const struct cotls_slot *s)
+{
+    lua_getinfo(co, "f", ar);
+    bool method = lua_tocfunction(co, -1) == s->method;
+    bool loop = !COTLS_RESUMABLE && lua_topointer(co, -1) == c->st->carry;
+    lua_pop(co, 1);
+    if (!(method || loop) || !has_local(co, ar, 1, c, 0))
+        return false;
+    return method || has_local(co, ar, 2, NULL, s - c->slot);
+}
+
+/* Is the coroutine at the top still in the slot's operation: is one of its frames, but for the one that asks? */
 static bool in_operation(lua_State *L, const struct cotls_conn *c, const struct cotls_slot *s)
 {
     lua_State *co = lua_tothread(L, -1);
     lua_Debug ar;
     if (co == NULL || (lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD) || !lua_checkstack(co, 2))
         return false;
-    for (int level = co == L; lua_getstack(co, level, &ar); level++) {
-        lua_getinfo(co, "f", &ar);
-        bool same = lua_tocfunction(co, -1) == s->method;
-        lua_pop(co, 1);
-        if (!same || lua_getlocal(co, &ar, 1) == NULL)
-            continue;
-        same = lua_touserdata(co, -1) == c;
-        lua_pop(co, 1);
-        if (same)
+    for (int level = co == L; lua_getstack(co, level, &ar); level++)
+        if (is_at(co, &ar, c, s))
             return true;
-    }
     return false;
 }
 

@@ -59,6 +59,11 @@ local function pass_on(co, ...)
   return pass_on(co, coroutine.resume(co, coroutine.yield(select(2, ...))))
 end
 
+local function explained(co, handler, ok, ...)
+  if ok then return true, ... end
+  return false, handler((...), co)
+end
+
 --- pcall, in which the function may yield.
 compat.pcall = yields_through and pcall or function(fn, ...)
   local caller = coroutine.running()
@@ -66,6 +71,19 @@ compat.pcall = yields_through and pcall or function(fn, ...)
   local co = coroutine.create(function(...) return fn(...) end)
   callers[co] = caller
   return pass_on(co, coroutine.resume(co, ...))
+end
+
+--- xpcall with arguments, in which the function may yield. Of a function that had a coroutine of its own the handler
+-- is told that coroutine too: what it did when it failed is still there to see.
+compat.xpcall = yields_through and xpcall or function(fn, handler, ...)
+  local caller = coroutine.running()
+  if not caller then
+    local given = compat.pack(...)
+    return xpcall(function() return fn(compat.unpack(given, 1, given.n)) end, handler)
+  end
+  local co = coroutine.create(function(...) return fn(...) end)
+  callers[co] = caller
+  return explained(co, handler, pass_on(co, coroutine.resume(co, ...)))
 end
 
 --- The running coroutine, as who waits has to be resumed; in the main one nil or that.
