@@ -67,7 +67,7 @@ endif
 
 .DEFAULT_GOAL = build
 .DELETE_ON_ERROR:
-.PHONY: help build deps test mutants demo bench bench-quick lint format asan valgrind docs rock ci \
+.PHONY: help build deps test mutants demo bench bench-quick lint format asan valgrind tsan docs rock ci \
         install uninstall clean specs FORCE
 
 help: ## lists these verbs
@@ -214,6 +214,22 @@ valgrind: ## a subset of the specs under valgrind
 .PHONY: valgrind-specs
 valgrind-specs:
 	@$(IN_TREE) $(VALGRIND) $(LUA) $(BUSTED) $(VALGRIND_SPECS)
+
+# Functions' entries and exits are not told: jobs change stacks in between.
+TSAN_BUILD  = build/tsan
+TSAN_CFLAGS = -O1 -g -fsanitize=thread --param=tsan-instrument-func-entry-exit=0
+TSAN_MAKE   = $(MAKE) --no-print-directory BUILD=$(TSAN_BUILD) CC=gcc CFLAGS='$(TSAN_CFLAGS)'
+
+tsan: ## two Lua states in two threads, with hooks that wait, under ThreadSanitizer
+	@$(DEPS) build test asan
+	@$(TSAN_MAKE) build
+	@$(TSAN_MAKE) threads
+
+# At addresses that ThreadSanitizer knows, where the system lets it choose.
+.PHONY: threads
+threads:
+	$(Q)$(COMPILE) -o $(BUILD)/threads scripts/threads.c $(LDFLAGS) $$($(PKG_CONFIG) --libs $(LUA_PC)) -lpthread
+	@$(IN_TREE) $$(setarch -R true 2>/dev/null && echo setarch -R) $(BUILD)/threads scripts/threads.lua
 
 docs: ## the HTML reference in docs/reference
 	@$(DEPS) build docs
