@@ -10,6 +10,7 @@ self = false
 exclude_files = { "build", "docs" }
 
 files["lua"] = { std = "min" }
+files["examples"] = { std = "min" }
 files["lua/cotls/compat.lua"] = { std = "max" }
 
 files["spec"] = {

@@ -1,8 +1,10 @@
 # cotls: `make help` lists the verbs. GNU make; nothing here runs pkg-config or
 # Lua while it is read, so that the verbs can first install what is missing.
 
+# lua5.4, lua5.3, lua5.1 or luajit. Each has a folder of its own, so that one never
+# loads what was built for another.
 LUA        ?= lua5.4
-BUILD       = build
+BUILD       = $(if $(filter lua5.4,$(notdir $(LUA))),build,build/$(notdir $(LUA)))
 PREFIX     ?= /usr/local
 PKG_CONFIG ?= pkg-config
 CFLAGS     ?= -O2
@@ -49,14 +51,16 @@ CORE    = $(BUILD)/cotls/core.so
 MODULES = $(sort $(wildcard lua/cotls/*.lua lua/cotls/*/*.lua))
 
 # The tree's modules come before those of the user's own paths. Lua prefers the
-# versioned variables, so these are taken in and then removed.
+# versioned variables, so these are taken in and then removed. Lua 5.1 and LuaJIT
+# have none.
 BUILD_DIR = $(if $(filter /%,$(BUILD)),$(BUILD),$(CURDIR)/$(BUILD))
-USER_PATH  := $(or $(LUA_PATH_5_4),$(LUA_PATH))
-USER_CPATH := $(or $(LUA_CPATH_5_4),$(LUA_CPATH))
+PATHS_OF    = $(if $(filter-out 5.1,$(LUA_VERSION)),$($(1)_$(subst .,_,$(LUA_VERSION))))
+USER_PATH   = $(or $(call PATHS_OF,LUA_PATH),$(LUA_PATH))
+USER_CPATH  = $(or $(call PATHS_OF,LUA_CPATH),$(LUA_CPATH))
 TREE_PATH  = $(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;$(CURDIR)/?.lua;$(or $(USER_PATH),;)
 TREE_CPATH = $(BUILD_DIR)/?.so;$(or $(USER_CPATH),;)
-IN_TREE    = env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 LUA_PATH="$(TREE_PATH)" \
-             LUA_CPATH="$(TREE_CPATH)" LUA="$(LUA)"
+IN_TREE    = env -u LUA_PATH_5_4 -u LUA_CPATH_5_4 -u LUA_PATH_5_3 -u LUA_CPATH_5_3 \
+             LUA_PATH="$(TREE_PATH)" LUA_CPATH="$(TREE_CPATH)" LUA="$(LUA)"
 BUSTED     = scripts/busted.lua $(ARGS)
 
 # V=1 shows the commands themselves.
@@ -73,7 +77,7 @@ endif
 help: ## lists these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo 'Settings: LUA=lua5.4 CC=clang PREFIX=/usr/local DESTDIR= BUILD=build WERROR= V=1 DEPS=:'
+	@echo 'Settings: LUA=luajit CC=clang PREFIX=/usr/local DESTDIR= BUILD=build WERROR= V=1 DEPS=:'
 	@echo '          SPEC=spec/some_spec.lua ARGS="--filter=words" (for test, asan, valgrind)'
 
 build: $(CORE) ## builds cotls/core.so in the folder BUILD
@@ -155,8 +159,8 @@ format: ## applies clang-format
 # checked too, and openssl, curl and others run untouched (scripts/preload.c).
 # ASAN_OPTIONS=fast_unwind_on_malloc=0 shows who called OpenSSL, at some cost.
 ASAN_CC     ?= gcc
-ASAN_BUILD   = build/asan
-ASAN_LUA     = $(CURDIR)/$(ASAN_BUILD)/lua
+ASAN_BUILD   = $(BUILD)/asan
+ASAN_LUA     = $(BUILD_DIR)/asan/lua
 ASAN_CFLAGS  = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                -fno-sanitize-recover=undefined
 ASAN_PRELOAD = $$($(ASAN_CC) -print-file-name=libasan.so) $$($(ASAN_CC) -print-file-name=libubsan.so)
@@ -165,7 +169,7 @@ asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
 	@$(DEPS) build test asan
 	@$(MAKE) --no-print-directory build BUILD=$(ASAN_BUILD) CC=$(ASAN_CC) CFLAGS='$(ASAN_CFLAGS)'
 	@$(ASAN_CC) -shared -fPIC -O1 -o $(ASAN_BUILD)/preload.so scripts/preload.c
-	@sh scripts/wrap_lua.sh "$(LUA)" $(ASAN_PRELOAD) "$(CURDIR)/$(ASAN_BUILD)/preload.so" > $(ASAN_LUA)
+	@sh scripts/wrap_lua.sh "$(LUA)" $(ASAN_PRELOAD) "$(BUILD_DIR)/asan/preload.so" > $(ASAN_LUA)
 	@chmod +x $(ASAN_LUA)
 	@COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
 	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
@@ -208,8 +212,8 @@ VALGRIND       ?= valgrind -q --leak-check=full --show-leak-kinds=definite \
 valgrind: ## a subset of the specs under valgrind
 	@$(DEPS) build test valgrind
 	@test -n "$(strip $(VALGRIND_SPECS))" || { echo 'cotls: no specs for valgrind' >&2; exit 1; }
-	@$(MAKE) --no-print-directory build BUILD=build/valgrind CFLAGS='-O1 -g'
-	@COTLS_SLOW=20 $(MAKE) --no-print-directory valgrind-specs BUILD=build/valgrind
+	@$(MAKE) --no-print-directory build BUILD=$(BUILD)/valgrind CFLAGS='-O1 -g'
+	@COTLS_SLOW=20 $(MAKE) --no-print-directory valgrind-specs BUILD=$(BUILD)/valgrind
 
 .PHONY: valgrind-specs
 valgrind-specs:

@@ -18,7 +18,7 @@ caller's choice, or blocks where there is none.]],
 }
 
 dependencies = {
-  "lua >= 5.4, < 5.5",
+  "lua >= 5.1, < 5.5",
 }
 
 external_dependencies = {

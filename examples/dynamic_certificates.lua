@@ -16,11 +16,11 @@ local function fetch(ask, conn)
   return pem ~= nil and conn:use_certificate { certificate = pem, key = pem } ~= nil
 end
 
-local function serve(accepted)
-  local conn <close> = accepted
+local function serve(conn)
   local ok, err = conn:accept()
-  if not ok then return print("server  " .. tostring(err):gsub(" %[peer.*", "")) end
-  conn:write("this is ", conn:certificate():names().dns[1], "\n")
+  if not ok then print("server  " .. tostring(err):gsub(" %[peer.*", "")) end
+  if ok then conn:write("this is ", conn:certificate():names().dns[1], "\n") end
+  conn:close()
 end
 
 local function visit(port, name)
@@ -30,7 +30,7 @@ local function visit(port, name)
 end
 
 luv.run(function()
-  local server <close> = redis.start()
+  local server = redis.start()
   local ask = server.ask
   local listener = assert(tls.listen("127.0.0.1", 0, {
     on_certificate = function(conn) return fetch(ask, conn) end, handshake_timeout = 10,
@@ -44,4 +44,5 @@ luv.run(function()
   ask("DEL", "certificate:www.example.org")
   visit(listener:port(), "www.example.org")
   listener:close()
+  server.stop()
 end)

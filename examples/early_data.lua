@@ -12,17 +12,17 @@ local function answer(request, early)
   return "paid, balance is " .. balance
 end
 
-local function serve(accepted)
-  local conn <close> = accepted
+local function serve(conn)
   local early, request, err = {}, conn:read_early() -- never given out by read
   while request do
     early[#early + 1] = request
     request, err = conn:read_early()
   end
-  if err or not conn:accept() then return end
+  if err or not conn:accept() then return conn:close() end
   for line in table.concat(early):gmatch("(.-)\n") do conn:write(answer(line, true), "\n") end
   for line in conn:lines() do conn:write(answer(line), "\n") end
   conn:shutdown()
+  conn:close()
 end
 
 luv.run(function()

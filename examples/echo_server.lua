@@ -3,8 +3,7 @@
 local tls, luv = require "cotls", require "cotls.luv"
 local CLIENTS = 3
 
-local function echo(accepted)
-  local conn <close> = accepted
+local function echo(conn)
   local ok, err = conn:accept()
   while ok do
     local data
@@ -12,15 +11,17 @@ local function echo(accepted)
     ok = data and conn:write(data)
   end
   if err then io.stderr:write(tostring(err), "\n") end -- nil: the client said goodbye
+  conn:close()
 end
 
 local function client(number, port, ca)
-  local conn <close> = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 }))
+  local conn = assert(tls.connect("localhost", port, { ca = ca, timeout = 10 }))
   for _, word in ipairs { "there", "and", "back" } do
     assert(conn:write(word, "\n"))
     print(("client %d, %s: %s"):format(number, conn:version(), assert(conn:read("l"))))
     luv.sleep(0.01) -- let the others have a word
   end
+  conn:close()
 end
 
 luv.run(function(port, certificate, key)

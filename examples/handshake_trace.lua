@@ -26,12 +26,12 @@ local function visit(host, port, options)
   return conn
 end
 
-local function serve(accepted)
-  local conn <close> = accepted
+local function serve(conn)
   if conn:accept() then
     conn:write("hello")
     conn:shutdown()
   end
+  conn:close()
 end
 
 local function both_versions()

@@ -11,11 +11,12 @@ local function find(folder, target)
   local path = folder
   for name in target:gsub("%?.*", ""):gsub("/$", "/index.html"):gmatch("[^/]+") do
     name = name:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-    if name:find("^%.") or name:find("[/\0]") then return nil end
+    if name:find("^%.") or name:find("[/%z]") then return nil end
     path = path .. "/" .. name
   end
-  local file <close> = io.open(path, "rb")
-  if file then return file:read("a"), KINDS[path:match("%.(%w+)$")] or "application/octet-stream" end
+  local file = io.open(path, "rb")
+  local content = file and file:read("*a")
+  return content, file and file:close() and KINDS[path:match("%.(%w+)$")] or "application/octet-stream"
 end
 
 -- What a request is answered: status, may another follow, method, content, kind; nil when none comes.
@@ -36,15 +37,15 @@ local function next_answer(conn, folder)
   return content and 200 or 404, not last, method, content, kind
 end
 
-local function serve(accepted, folder)
-  local conn <close> = accepted
-  if not conn:accept() then return end
+local function serve(conn, folder)
+  if not conn:accept() then return conn:close() end
   for status, keep, method, content, kind in function() return next_answer(conn, folder) end do
-    content = content or REASONS[status] .. "\n"
-    local head = HEAD:format(status, REASONS[status], kind or "text/plain", #content, keep and "keep-alive" or "close")
+    if not content then content, kind = REASONS[status] .. "\n", "text/plain" end
+    local head = HEAD:format(status, REASONS[status], kind, #content, keep and "keep-alive" or "close")
     if not conn:write(head, method == "HEAD" and "" or content) or not keep then break end
   end
   conn:shutdown() -- and read what is unread: else the system might drop the answer
+  conn:close()
 end
 
 if ... == "examples.https_server" then return { serve = serve } end

@@ -22,11 +22,12 @@ local server = assert(tls.context {
   strict_names = true, -- any other name: unrecognized_name
 })
 
-local function serve(accepted)
-  local conn <close> = accepted
-  if not conn:accept() then return end
-  conn:write("this is ", conn:server_name(), "\n")
-  conn:shutdown()
+local function serve(conn)
+  if conn:accept() then
+    conn:write("this is ", conn:server_name(), "\n")
+    conn:shutdown()
+  end
+  conn:close()
 end
 
 local function visit(port, name, options)

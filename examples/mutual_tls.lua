@@ -10,17 +10,17 @@ end
 
 local server, alice, mallory = issue(our_ca, "localhost"), issue(our_ca, "alice"), issue(other_ca, "mallory")
 
-local function serve(accepted)
-  local conn <close> = accepted
+local function serve(conn)
   local ok, err = conn:accept() -- the client's certificate is judged in here
   if not ok then
     print("server  refuses: " .. tostring(err):gsub(" %[peer.*", ""))
-    return
+    return conn:close()
   end
   local name = conn:peer_certificate():names().dns[1] -- our CA has vouched for it
   print("server  lets in " .. name)
   conn:write("welcome, ", name, "\n")
   conn:shutdown()
+  conn:close()
 end
 
 -- In TLS 1.3 the client is done first: what the server thinks of its certificate comes with the first read.

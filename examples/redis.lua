@@ -1,5 +1,5 @@
 -- For the examples: redis.connect(port) → ask, a client for coroutines under cotls.luv: ask("GET", "x") → the answer,
--- or nil, reason, while others go on. redis.start() → { port =, ask = }, a redis-server of one's own, until `<close>`.
+-- or nil, reason, while others go on. redis.start() → { port =, ask =, stop = }, a redis-server of one's own.
 local luv, uv = require "cotls.luv", require "luv"
 local redis = {}
 local START = [[
@@ -51,10 +51,10 @@ function redis.start()
     ask = ask or redis.connect(port)
   end
   if not ask then os.exit(1) end
-  return setmetatable({ port = port, ask = ask }, { __close = function(_, err)
+  return { port = port, ask = ask, stop = function()
     pipe:close()
-    while not (ended or err) do luv.sleep(0.01) end
-  end })
+    while not ended do luv.sleep(0.01) end
+  end }
 end
 
 return redis

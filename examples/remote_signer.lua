@@ -8,7 +8,7 @@ local function keep_key(path)
   assert(io.open(key, "wb")):write(pair.key):close()
   local function sign(digest, hashed)
     assert(io.open(key .. ".in", "wb")):write(hashed):close()
-    return io.popen(("openssl pkeyutl -sign -inkey %s -in %s.in -pkeyopt digest:%s"):format(key, key, digest)):read("a")
+    return io.popen(("openssl pkeyutl -sign -inkey %s -in %s.in -pkeyopt digest:%s"):format(key, key, digest)):read "*a"
   end
   assert(server:bind(path))
   server:listen(16, function()
@@ -16,7 +16,7 @@ local function keep_key(path)
     server:accept(client)
     client:read_start(function(_, data)
       if data then question = question .. data return end
-      if question == "" then server:close() else client:write(sign(("s1s1"):unpack(question))) end
+      if question == "" then server:close() else client:write(sign(question:match "(%S+) (.+)")) end
       client:shutdown(function() client:close() end)
     end)
   end)
@@ -48,13 +48,13 @@ end
 if arg[1] then return keep_key(arg[1]) end
 local path = ("%s/signer.%d"):format(uv.os_tmpdir(), uv.os_getpid())
 local signer = io.popen(("exec '%s' '%s' '%s'"):format(os.getenv "LUA" or arg[-1], arg[0], path))
-local certificate = signer:read(signer:read("n") + 1)
+local certificate = signer:read(signer:read("*n") + 1)
 luv.run(function()
-  local listener <close> = assert(tls.listen("localhost", 0, { certificate = certificate, timeout = 10,
-    sign = function(_, request) return ask(path, ("s1s1"):pack(request.digest, request.hashed)) end }))
+  local listener = assert(tls.listen("localhost", 0, { certificate = certificate, timeout = 10,
+    sign = function(_, request) return ask(path, request.digest .. " " .. request.hashed) end }))
   luv.spawn(function() for conn in listener do luv.spawn(conn.accept, conn) end end)
-  local conn <close> = assert(tls.connect("localhost", listener:port(), { ca = certificate, timeout = 10 }))
+  local conn = assert(tls.connect("localhost", listener:port(), { ca = certificate, timeout = 10 }))
   print(conn:version() .. ", signed elsewhere by " .. conn:peer_signature_algorithm())
-  ask(path, "")
+  return conn:close() and listener:close() and ask(path, "")
 end)
 signer:close()

@@ -5,8 +5,10 @@ local pair = assert(tls.make_certificate { names = { "localhost" } })
 
 -- 80 random bytes; in earnest they come from where all servers get them.
 local function new_key()
-  local handle <close> = assert(io.open("/dev/urandom", "rb"))
-  return handle:read(80)
+  local handle = assert(io.open("/dev/urandom", "rb"))
+  local key = handle:read(80)
+  handle:close()
+  return key
 end
 
 local keys = { new_key() }
@@ -33,9 +35,10 @@ luv.run(function()
   local client = assert(tls.context { ca = pair.certificate, resume = true, session_key = "the service" })
 
   local function visit(what, server)
-    local conn <close> = assert(tls.connect("localhost", server.port, { context = client, timeout = 10 }))
+    local conn = assert(tls.connect("localhost", server.port, { context = client, timeout = 10 }))
     print(("%-32s %s"):format(what, conn:resumed() and "resumed" or "full handshake"))
     assert(conn:shutdown()) -- reads to the end, and the tickets of TLS 1.3 with it
+    conn:close()
   end
 
   visit("the first connection", one)

@@ -38,7 +38,7 @@ local function visit(version, server, options)
 end
 
 local function main()
-  local store <close> = redis.start()
+  local store = redis.start()
   local ask = store.ask
   local made = assert(tls.make_certificate { names = { "127.0.0.1" } })
   ask("SET", "certificate", made.certificate .. made.key)
@@ -46,7 +46,7 @@ local function main()
   for number = 1, 2 do
     assert(uv.spawn(os.getenv "LUA" or arg[-1], { args = { arg[0], tostring(store.port) }, stdio = { nil, 1, 2 } }))
     local port = assert(ask("BLMOVE", "servers", "known", "LEFT", "LEFT", "30"), "the server does not start")
-    servers[number] = { number = number, port = math.tointeger(tonumber(port)) }
+    servers[number] = { number = number, port = tonumber(port) }
   end
   for _, version in ipairs { "1.2", "1.3" } do
     local session = visit(version, servers[1], { ca = made.certificate })
@@ -54,7 +54,7 @@ local function main()
     visit(version, servers[2], options)
     if version == "1.3" then visit(version, servers[1], options) end -- the same again
   end
-  ask("RPUSH", "quit", "now", "now")
+  return ask("RPUSH", "quit", "now", "now") and store.stop()
 end
 
-luv.run(arg[1] and function() serve(math.tointeger(tonumber(arg[1]))) end or main)
+luv.run(arg[1] and function() serve(tonumber(arg[1])) end or main)

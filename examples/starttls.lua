@@ -11,7 +11,6 @@ local Plain = {}
 Plain.__index = Plain
 function Plain:fileno() return self.fd end
 function Plain:write(...) return uv.fs_write(self.fd, table.concat { ... }) and self end
-
 -- Byte by byte: what is read too far would be missing from the handshake, and what somebody slips in behind
 -- STARTTLS is no command that was given under TLS.
 function Plain:read()
@@ -34,8 +33,9 @@ local function serve(plain, context)
   plain:write("220 ready\n")
   while plain:read() ~= "STARTTLS" do plain:write("530 STARTTLS first\n") end
   plain:write("220 go ahead\n")
-  local conn <close> = assert(plain:upgrade(context):accept())
+  local conn = assert(plain:upgrade(context):accept())
   for line in conn:lines() do assert(conn:write("250 ", line, " is for your ears only\n")) end
+  conn:close()
 end
 
 local function ask(stream, how, line)
@@ -47,8 +47,9 @@ local function client(plain, context)
   say("server", "plain", plain:read())
   ask(plain, "plain", "HELLO")
   assert(ask(plain, "plain", "STARTTLS"):find("^220"), "no TLS: not a word more")
-  local conn <close> = assert(plain:upgrade(context, { server_name = "localhost" }):connect())
+  local conn = assert(plain:upgrade(context, { server_name = "localhost" }):connect())
   ask(conn, conn:version(), "HELLO")
+  conn:close()
 end
 local made = assert(tls.make_certificate { names = { "localhost" } })
 local fds = assert(uv.socketpair("stream", nil, { nonblock = true }, { nonblock = true }))

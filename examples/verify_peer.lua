@@ -25,9 +25,10 @@ local servers = {
 local function serve(pair)
   local listener = assert(tls.listen("localhost", 0, { certificate = pair.certificate, key = pair.key }))
   luv.spawn(function()
-    local conn <close> = listener()
+    local conn = listener()
     listener:close()
     if conn:accept() then conn:shutdown() end -- a client that refuses is heard of here
+    conn:close()
   end)
   return listener:port()
 end

@@ -6,7 +6,7 @@ lua=${LUA:-lua5.4}
 cd "$(dirname "$0")/.."
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-unset LUA_PATH_5_4 LUA_CPATH_5_4
+unset LUA_PATH_5_4 LUA_CPATH_5_4 LUA_PATH_5_3 LUA_CPATH_5_3
 
 version=$("$lua" -e 'io.write(_VERSION:match("%d%.%d"))')
 modules=$stage/usr/share/lua/$version

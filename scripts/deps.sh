@@ -13,9 +13,16 @@ say() {
   echo "cotls: $*" >&2
 }
 
+case $(basename "$lua") in
+  luajit*) language='luajit libluajit-5.1-dev' ;;
+  lua5.1) language='lua5.1 liblua5.1-0-dev' ;;
+  lua5.3) language='lua5.3 liblua5.3-dev' ;;
+  *) language='lua5.4 liblua5.4-dev' ;;
+esac
+
 packages_of() {
   case $1 in
-    build) echo gcc libc6-dev make pkg-config lua5.4 liblua5.4-dev libssl-dev ;;
+    build) echo gcc libc6-dev make pkg-config "$language" libssl-dev ;;
     demo) echo lua-luv curl openssl ;;
     test) echo lua-busted lua-luv lua-socket lua-cqueues curl openssl gnutls-bin strace redis-server ;;
     lint) echo lua-check clang-format ;;
@@ -42,6 +49,12 @@ make          | cmd:make         | make                | make              | mak
 pkg-config    | cmd:pkg-config   | pkgconf-pkg-config  | pkgconf           | pkgconf   | pkgconf      |
 lua5.4        | interpreter      | lua                 | lua5.4            | lua       | lua          |
 liblua5.4-dev | headers          | lua-devel           | lua5.4-dev        | lua       | lua          |
+lua5.3        | interpreter      |                     | lua5.3            | lua53     |              |
+liblua5.3-dev | headers          |                     | lua5.3-dev        | lua53     |              |
+lua5.1        | interpreter      | compat-lua          | lua5.1            | lua51     |              |
+liblua5.1-0-dev | headers        | compat-lua-devel    | lua5.1-dev        | lua51     |              |
+luajit        | interpreter      | luajit              | luajit            | luajit    | luajit       |
+libluajit-5.1-dev | headers      | luajit-devel        | luajit-dev        | luajit    | luajit       |
 libssl-dev    | openssl          | openssl-devel       | openssl-dev       | openssl   | openssl@3    |
 curl          | cmd:curl         | curl                | curl              | curl      | curl         |
 openssl       | cmd:openssl      | openssl             | openssl           | openssl   | openssl@3    |
@@ -67,8 +80,11 @@ present() {
     cmd:*) command -v "${1#cmd:}" >/dev/null ;;
     lua:*)
       "$lua" - "${1#lua:}" 2>/dev/null <<'EOF'
-local name, search = ..., package.searchpath
-os.exit((search(name, package.path) or search(name, package.cpath)) ~= nil)
+local name = (...):gsub("%.", "/")
+for template in (package.path .. ";" .. package.cpath):gmatch("[^;]+") do
+  if io.open((template:gsub("%?", name))) then os.exit(0) end
+end
+os.exit(1)
 EOF
       ;;
     interpreter) "$lua" -v >/dev/null 2>&1 ;;

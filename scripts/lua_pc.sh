@@ -24,4 +24,9 @@ for name in "lua$version" "lua-$version" "lua$short" lua; do
     esac
   fi
 done
-fail "finds no headers of Lua $version by pkg-config (Debian: liblua$version-dev)"
+case $version in
+  jit) fail "finds no headers of LuaJIT by pkg-config (Debian: libluajit-5.1-dev)" ;;
+  5.1) package=liblua5.1-0-dev ;;
+  *) package=liblua$version-dev ;;
+esac
+fail "finds no headers of Lua $version by pkg-config (Debian: $package)"

@@ -89,11 +89,11 @@ if not task then
   function task(run, fn, ...)
     runs[coroutine.running()] = run
     fn(...)
-    run:__close()
+    Run.__close(run)
   end
 
   function failed(co)
-    if runs[co] then runs[co]:__close() end
+    if runs[co] then Run.__close(runs[co]) end
   end
 end
 

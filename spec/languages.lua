@@ -1,0 +1,99 @@
+-- SPDX-License-Identifier: MIT
+-- What the specs leave out on which Lua, and why. scripts/busted.lua keeps to it; docs/testing.md shows it:
+--
+--   lua5.4 spec/languages.lua --write
+--
+-- A spec is named by its file and its full name, or by the end of several, "..." before it.
+
+local languages = {}
+
+-- "5.1", "5.3", "5.4" or "LuaJIT".
+languages.here = rawget(_G, "jit") and "LuaJIT" or _VERSION:match("%d%.%d")
+
+languages.all = { "5.4", "5.3", "LuaJIT", "5.1" }
+
+-- Each { on =, why =, specs = { file = { full names } } }.
+languages.reasons = {
+  {
+    on = { "5.3", "LuaJIT", "5.1" },
+    why = "no to-be-closed variables, no coroutine.close",
+    specs = {
+      ["connection_spec.lua"] = {
+        "closing __close without an error says close_notify",
+        "closing __close with an error says nothing: the peer sees a truncation",
+        "closing coroutine.close runs __close, which doesn't yield",
+      },
+      ["net_spec.lua"] = { "a listener closes at the end of a scope" },
+      ["socket_spec.lua"] = { "a socket closes at the end of its scope" },
+      ["luv_spec.lua"] = {
+        "waiting in the loop a coroutine that is closed while it waits holds neither the connection nor the loop",
+        "waiting in the loop a coroutine closed in its handshake closes the connection at the next call",
+      },
+      ["drive_spec.lua"] = {
+        "an abandoned coroutine's slot is free when the coroutine is closed",
+        "an abandoned coroutine's slot of an implicit handshake too",
+      },
+      ["hook_wait_spec.lua"] = {
+        "... closes the connection at the next call when its coroutine was closed in mid-hook",
+      },
+    },
+  },
+}
+
+local function has(list, wanted)
+  for _, one in ipairs(list) do
+    if one == wanted then return true end
+  end
+  return false
+end
+
+--- The pattern of a name.
+function languages.pattern(name)
+  local ending = name:match("^%.%.%.(.*)$")
+  return (ending and "" or "^") .. (ending or name):gsub("%p", "%%%0") .. "$"
+end
+
+--- The patterns of what is left out on a Lua.
+function languages.left_out(language)
+  local patterns = {}
+  for _, reason in ipairs(languages.reasons) do
+    for _, specs in pairs(has(reason.on, language) and reason.specs or {}) do
+      for _, name in ipairs(specs) do patterns[#patterns + 1] = languages.pattern(name) end
+    end
+  end
+  return patterns
+end
+
+--- The table of docs/testing.md.
+function languages.table()
+  local lines = { "| Left out on | Because | Specs |", "| --- | --- | --- |" }
+  for _, reason in ipairs(languages.reasons) do
+    local files = {}
+    for file in pairs(reason.specs) do files[#files + 1] = file end
+    table.sort(files)
+    for i, file in ipairs(files) do
+      files[i] = ("%s: %s"):format(file, table.concat(reason.specs[file], "; "):gsub("|", "\\|"))
+    end
+    lines[#lines + 1] = ("| %s | %s | %s |"):format(table.concat(reason.on, ", "), reason.why,
+      table.concat(files, "<br>"))
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- The page with that table in the place of its own.
+function languages.page_with(page, text)
+  local before, after = page:match("^(.-<!%-%- left out %-%->\n).-(<!%-%- end of left out %-%->.*)$")
+  return assert(before, "the marks are missing") .. "\n" .. text .. "\n" .. after
+end
+
+if arg and arg[0] and arg[0]:find("languages%.lua$") and arg[1] == "--write" then
+  local handle = assert(io.open("docs/testing.md", "rb"))
+  local page = handle:read("*a")
+  handle:close()
+  page = languages.page_with(page, languages.table())
+  handle = assert(io.open("docs/testing.md", "wb"))
+  handle:write(page)
+  handle:close()
+end
+
+return languages
