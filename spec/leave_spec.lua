@@ -45,9 +45,9 @@ describe("a method that has waited", function()
 
   it("has its arguments again: 200 strings, over many waits", function()
     local client, server, pump = helper.handshaken("a relay of 64 bytes")
-    local given, all = {}, ""
+    local given = {}
     for i = 1, 200 do given[i] = ("%d,"):format(i):rep(20) end
-    all = table.concat(given)
+    local all = table.concat(given)
     local results = helper.together({
       function() return client:write(compat.unpack(given)) end,
       function() return server:read(#all) end,
