@@ -6,6 +6,7 @@
 #ifndef COTLS_COMPAT51_H
 #define COTLS_COMPAT51_H
 
+#include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -103,59 +104,6 @@ static inline void compat_copy(lua_State *L, int from, int to)
     lua_replace(L, to);
 }
 #define lua_copy compat_copy
-
-/* ---- integers ---- */
-
-static inline bool compat_is_integral(lua_Number n)
-{
-    return n >= -0x1p63 && n < 0x1p63 && (lua_Number)(int64_t)n == n;
-}
-
-static inline bool lua_isinteger(lua_State *L, int index)
-{
-    return lua_type(L, index) == LUA_TNUMBER && compat_is_integral(lua_tonumber(L, index));
-}
-
-static inline lua_Integer compat_tointegerx(lua_State *L, int index, int *done)
-{
-    lua_Number n = lua_tonumber(L, index);
-    bool good = lua_isnumber(L, index) && compat_is_integral(n);
-    if (done != NULL)
-        *done = good;
-    return good ? (lua_Integer)n : 0;
-}
-#define lua_tointegerx compat_tointegerx
-#undef lua_tointeger
-#define lua_tointeger(L, index) compat_tointegerx(L, index, NULL)
-
-static inline lua_Integer compat_checkinteger(lua_State *L, int arg)
-{
-    int done;
-    luaL_checknumber(L, arg);
-    lua_Integer n = compat_tointegerx(L, arg, &done);
-    luaL_argcheck(L, done, arg, "number has no integer representation");
-    return n;
-}
-#define luaL_checkinteger compat_checkinteger
-
-static inline lua_Integer compat_optinteger(lua_State *L, int arg, lua_Integer otherwise)
-{
-    return lua_isnoneornil(L, arg) ? otherwise : compat_checkinteger(L, arg);
-}
-#define luaL_optinteger compat_optinteger
-
-/* [-0, +1] unless the text is no numeral */
-static inline size_t lua_stringtonumber(lua_State *L, const char *text)
-{
-    lua_pushstring(L, text);
-    bool good = lua_isnumber(L, -1);
-    lua_Number n = lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    if (!good)
-        return 0;
-    lua_pushnumber(L, n);
-    return strlen(text) + 1;
-}
 
 /* ---- text ---- */
 
@@ -278,5 +226,60 @@ static inline void luaL_traceback(lua_State *L, lua_State *of, const char *text,
 }
 
 #endif
+
+#include "check51.h"
+
+/* ---- integers ---- */
+
+static inline bool compat_is_integral(lua_Number n)
+{
+    return n >= -0x1p63 && n < 0x1p63 && (lua_Number)(int64_t)n == n;
+}
+
+static inline bool lua_isinteger(lua_State *L, int index)
+{
+    return lua_type(L, index) == LUA_TNUMBER && compat_is_integral(lua_tonumber(L, index));
+}
+
+static inline lua_Integer compat_tointegerx(lua_State *L, int index, int *done)
+{
+    lua_Number n = lua_tonumber(L, index);
+    bool good = lua_isnumber(L, index) && compat_is_integral(n);
+    if (done != NULL)
+        *done = good;
+    return good ? (lua_Integer)n : 0;
+}
+#define lua_tointegerx compat_tointegerx
+#undef lua_tointeger
+#define lua_tointeger(L, index) compat_tointegerx(L, index, NULL)
+
+static inline lua_Integer compat_checkinteger(lua_State *L, int arg)
+{
+    int done;
+    luaL_checknumber(L, arg);
+    lua_Integer n = compat_tointegerx(L, arg, &done);
+    luaL_argcheck(L, done, arg, "number has no integer representation");
+    return n;
+}
+#define luaL_checkinteger compat_checkinteger
+
+static inline lua_Integer compat_optinteger(lua_State *L, int arg, lua_Integer otherwise)
+{
+    return lua_isnoneornil(L, arg) ? otherwise : compat_checkinteger(L, arg);
+}
+#define luaL_optinteger compat_optinteger
+
+/* [-0, +1] unless the text is no numeral */
+static inline size_t lua_stringtonumber(lua_State *L, const char *text)
+{
+    lua_pushstring(L, text);
+    bool good = lua_isnumber(L, -1);
+    lua_Number n = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    if (!good)
+        return 0;
+    lua_pushnumber(L, n);
+    return strlen(text) + 1;
+}
 
 #endif
