@@ -144,7 +144,7 @@ describe("the raw protocol", function()
     local client, server = quiet_pair()
     assert(server:write("one\n"))
     local co = coroutine.create(function()
-      for line in client:lines() do assert.equal("one", line) end
+      helper.each(client:lines(), function(line) assert.equal("one", line) end)
     end)
     resume(co)
     while client:stats().bytes_in == 0 do resume(co) end
@@ -294,7 +294,7 @@ describe("a timeout", function()
     assert(server:write("one\ntw"))
     local seen = {}
     local co = coroutine.create(function()
-      for line in client:lines() do seen[#seen + 1] = line end
+      helper.each(client:lines(), function(line) seen[#seen + 1] = line end)
     end)
     while #seen == 0 do resume(co) end
     local ok, err = coroutine.resume(co, nil, "timeout")

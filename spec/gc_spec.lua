@@ -276,7 +276,7 @@ describe("under a collector that runs after every resume", function()
         local data = ("0123456789abcde\n"):rep(1500)
         local results = helper.together({
           function()
-            for line in client:lines("L") do assert(client:write(line:upper())) end
+            helper.each(client:lines("L"), function(line) assert(client:write(line:upper())) end)
             assert(client:shutdown("write"))
           end,
           function()

@@ -413,13 +413,22 @@ function helper.greet(client, server, pump)
   }, pump))
 end
 
---- fn(one) for each that next_one() gives, which may yield: Lua 5.1 can't in the iterator of a `for`.
-function helper.each(next_one, fn)
-  local one = next_one()
-  while one do
-    fn(one)
-    one = next_one()
+-- Can an iterator of `for` yield? Not in Lua 5.1.
+local for_yields = coroutine.wrap(function()
+  for _ in coroutine.yield, "yielded" do return end
+end)
+for_yields = select(2, pcall(for_yields)) == "yielded"
+
+--- for one, two in iterator do fn(one, two) end, until fn gives true; it may yield on every Lua.
+function helper.each(iterator, fn)
+  if for_yields then
+    for one, two in iterator do
+      if fn(one, two) then return end
+    end
+    return
   end
+  local one, two = iterator()
+  while one and not fn(one, two) do one, two = iterator() end
 end
 
 --- Asks done() again and again, for at most so many seconds (default 5); what names it in the error.

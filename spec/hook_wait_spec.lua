@@ -303,7 +303,7 @@ for _, version in ipairs(VERSIONS) do
           if conn == a then ok, err = conn:connect() else ok, err = conn:accept() end
           if yields then
             assert.equal("hook", helper.code_of(ok, err))
-            assert.matches("outside a coroutine", err.cause.error)
+            assert.matches("attempt to yield", err.cause.error)
             assert(ending(peer, peer_co))
           else
             assert(ok, tostring(err))

@@ -118,11 +118,11 @@ describe("our server and curl", function()
   local function http(body)
     return function(conn)
       local length = 0
-      for line in conn:lines() do
+      helper.each(conn:lines(), function(line)
         length = tonumber(line:lower():match("^content%-length: (%d+)")) or length
         if line:find("^Expect: 100") then assert(conn:write("HTTP/1.1 100 Continue\r\n\r\n")) end
-        if line == "\r" then break end
-      end
+        return line == "\r"
+      end)
       local sent = length > 0 and conn:read(length) or ""
       assert(conn:write("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", body))
       return sent
@@ -244,7 +244,7 @@ end)
 local function against(argv, ready, port, fn)
   helper.in_loop(function()
     local child = helper.start(argv)
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       child:wait_for(ready)
       fn(function(options)
         local all = { context = helper.contexts().client, timeout = 10 }

@@ -85,16 +85,16 @@ for _, transport in ipairs(helper.transports_in_use()) do
         local seen = {}
         send_and(client, server, pump, parts, function(conn)
           local n = 0
-          for line in conn:lines() do
+          helper.each(conn:lines(), function(line)
             seen[#seen + 1] = line
             n = n + 1
-            if n == 4 then break end
-          end
-          for x, y in conn:lines("n", "n") do
+            return n == 4
+          end)
+          helper.each(conn:lines("n", "n"), function(x, y)
             seen[#seen + 1] = x + y
-            if x == 3 then break end
-          end
-          for text in conn:lines("L") do seen[#seen + 1] = text end
+            return x == 3
+          end)
+          helper.each(conn:lines("L"), function(text) seen[#seen + 1] = text end)
         end)
         assert.same({ "a", "bb", "", "ccc", 3, 7, "\n", "xyz" }, seen)
       end)
@@ -257,9 +257,7 @@ for _, transport in ipairs(helper.transports_in_use()) do
         local results = helper.together({
           function()
             local seen = {}
-            local ok, err = pcall(function()
-              for line in client:lines() do seen[#seen + 1] = line end
-            end)
+            local ok, err = compat.pcall(helper.each, client:lines(), function(line) seen[#seen + 1] = line end)
             return ok, err, seen
           end,
           function()
