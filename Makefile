@@ -174,6 +174,14 @@ asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
 	@COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
 	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
 
+SEED ?= 1
+RUNS ?= 1000
+
+fuzz: ## random operations at two ends against a model: RUNS=1000 episodes from SEED=1 on
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory build
+	@$(IN_TREE) $(LUA) fuzz/episodes.lua $(SEED) $(RUNS)
+
 # Bytes of strangers: libFuzzer's inputs go to a function of fuzz/targets. What it
 # finds is left in build/fuzz; `make fuzz-keep` takes what was new into the corpora.
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/targets/*.lua)))
@@ -188,7 +196,7 @@ $(FUZZ)/fuzz: $(FUZZ_SOURCES) $(wildcard fuzz/*.h src/*.h)
 	$(Q)clang -std=gnu11 $(FUZZ_CFLAGS) $(WARNINGS) $(WERROR) $(DEFINES) $(LUA_CFLAGS) $(OPENSSL_CFLAGS) \
 	  $(FUZZ_SOURCES) -o $@ $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(OPENSSL_LIBS) -lm
 
-.PHONY: fuzz-bytes fuzz-keep
+.PHONY: fuzz fuzz-bytes fuzz-keep
 fuzz-bytes: ## libFuzzer, FUZZ_SECONDS=60 for each of FUZZ_TARGETS
 	@$(DEPS) build fuzz
 	@$(MAKE) --no-print-directory $(FUZZ)/fuzz
