@@ -98,7 +98,8 @@ static int push_protocols(lua_State *L, struct cotls_conn *c, const struct cotls
 static int push_session_id(lua_State *L, struct cotls_conn *c, const struct cotls_answer *w)
 {
     push_question(L, c, w);
-    lua_pushboolean(L, SSL_version(c->ssl) >= TLS1_3_VERSION && SSL_get_max_early_data(c->ssl) > 0);
+    bool is_13 = !c->asks->is_12 && SSL_version(c->ssl) >= TLS1_3_VERSION;
+    lua_pushboolean(L, is_13 && SSL_get_max_early_data(c->ssl) > 0);
     return 2;
 }
 
@@ -382,12 +383,14 @@ void cotls_hooks_install(struct cotls_ctx *x)
 /* A hook that could not be waited for would refuse every handshake. [-0, +any] */
 static bool check_pause(lua_State *L, const struct cotls_ctx *x)
 {
-    unsigned in_job = cotls_job_hooks(x->hooks, x->server);
+    unsigned in_job = cotls_job_hooks(x->hooks, x->server) & ~cotls_prefetched(x);
     for (int i = 0; !cotls_can_pause() && i < HOOK_COUNT; i++)
         if (in_job & (1U << i)) {
-            lua_pushliteral(
-                L, "OpenSSL can't suspend a handshake on this system (ASYNC_is_capable(3)), as it must "
-                   "for this function");
+            lua_pushfstring(
+                L,
+                "OpenSSL can't suspend a handshake on this system (ASYNC_is_capable(3)), as it must "
+                "for this function%s",
+                i == HOOK_PSK ? " on TLS 1.2 (min_version = \"1.3\" does without)" : "");
             cotls_error_config(L, hooks[i].name);
             return false;
         }

@@ -117,7 +117,7 @@ static bool wait_in_job(struct cotls_asks *a, const struct cotls_answer *w)
 }
 
 /* The answer, or NULL: with *later set it comes later and OpenSSL must be told to retry, else it is refused.
- * Where later is NULL the job is paused in here. */
+ * Where later is NULL the job is paused in here; inside client_hello, and without jobs, OpenSSL comes again too. */
 const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook, const void *question,
                                      size_t n, bool *later)
 {
@@ -127,17 +127,17 @@ const struct cotls_answer *cotls_ask(struct cotls_conn *c, enum cotls_hook hook,
         *later = false;
     if (w != NULL && w->given && !a->cancelled)
         return w->ok ? w : NULL;
-    if (is_over(a))
+    if (is_over(a) || (a->in_hello && cotls_is_asked(c))) /* one after the other */
         return NULL;
     if (w == NULL && (w = file_question(a, hook, question, n)) == NULL) {
         cotls_ask_refuse(c, "a hook can't be asked: no memory, or too many questions");
         return NULL;
     }
     a->pending = w;
-    if (later != NULL) {
+    if (later != NULL)
         *later = true;
+    if (later != NULL || a->in_hello)
         return NULL;
-    }
     if (wait_in_job(a, w) && !a->cancelled)
         return w->ok ? w : NULL;
     a->pending = NULL;
@@ -195,7 +195,8 @@ static bool needs_job(const struct cotls_conn *c)
     const struct cotls_asks *a = c->asks;
     if (a == NULL || a->job != NULL)
         return a != NULL;
-    return cotls_job_hooks(c->active->hooks | c->ctx->hooks_below, c->ctx->server) != 0 &&
+    return cotls_can_pause() &&
+           cotls_job_hooks(c->active->hooks | c->ctx->hooks_below, c->ctx->server) != 0 &&
            (!c->established || cotls_may_shake_again(c));
 }
 

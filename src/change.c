@@ -46,7 +46,8 @@ static bool takes_cipher(SSL_CTX *ctx, const SSL *ssl)
  * of the one in force, and looks at them again. */
 static const char *refuse_context(const struct cotls_conn *c, const struct cotls_ctx *x, enum cotls_hook hook)
 {
-    bool early = hook == HOOK_CLIENT_HELLO;
+    /* Where there are no jobs on_server_name is asked as early as that, too. */
+    bool early = hook == HOOK_CLIENT_HELLO || (hook == HOOK_SERVER_NAME && !cotls_can_pause());
     if (c->ctx->server && (c->hello_seen || c->established))
         return "the first ClientHello has chosen the context";
     if ((x->hooks & too_late(c, hook)) != 0)

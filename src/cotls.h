@@ -292,6 +292,8 @@ struct cotls_asks {
     unsigned char *buffer; /* what a call in a job reads into */
     size_t done;
     bool refused;         /* by a hook: UV_CAUSE tells more */
+    bool in_hello;        /* there are no jobs, and OpenSSL can be told to come again with the ClientHello */
+    bool is_12;           /* a session is asked for in there, and is one of TLS 1.2 */
     unsigned char *hello; /* the ClientHello, from malloc, until on_client_hello is asked; or NULL */
     size_t hello_len;
     unsigned char *first_hello;  /* what a second ClientHello must have again, from malloc; or NULL */

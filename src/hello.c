@@ -74,28 +74,43 @@ bool cotls_hello_extension(const struct cotls_hello *h, unsigned type, struct co
     return false;
 }
 
-/* An extension that is one list and nothing else: width is that of the list's length, size an item's. */
-bool cotls_hello_list(const struct cotls_hello *h, unsigned type, size_t width, size_t size,
-                      struct cotls_bytes *list)
+/* Its bytes; none where it is not there. */
+static struct cotls_bytes body_of(const struct cotls_hello *h, unsigned type)
 {
     struct cotls_bytes body;
+    return cotls_hello_extension(h, type, &body) ? body : (struct cotls_bytes){NULL, 0};
+}
+
+/* An extension that is one list and nothing else: width is that of the list's length, size an item's. */
+static bool list_in(struct cotls_bytes body, size_t width, size_t size, struct cotls_bytes *list)
+{
     *list = (struct cotls_bytes){NULL, 0};
-    if (!cotls_hello_extension(h, type, &body) || !take_vector(&body, width, list) || body.len > 0 ||
-        list->len % size != 0)
+    if (!take_vector(&body, width, list) || body.len > 0 || list->len % size != 0)
         *list = (struct cotls_bytes){NULL, 0};
     return list->len > 0;
 }
 
+bool cotls_hello_list(const struct cotls_hello *h, unsigned type, size_t width, size_t size,
+                      struct cotls_bytes *list)
+{
+    return list_in(body_of(h, type), width, size, list);
+}
+
 /* RFC 7301 section 3.1: names, none of them empty, to the very end. */
-bool cotls_hello_protocols(const struct cotls_hello *h, struct cotls_bytes *list)
+bool cotls_protocols_in(struct cotls_bytes body, struct cotls_bytes *list)
 {
     struct cotls_bytes rest, name;
-    if (!cotls_hello_list(h, TLSEXT_TYPE_application_layer_protocol_negotiation, 2, 1, list))
+    if (!list_in(body, 2, 1, list))
         return false;
     for (rest = *list; rest.len > 0;)
         if (!take_vector(&rest, 1, &name) || name.len == 0)
             return false;
     return true;
+}
+
+bool cotls_hello_protocols(const struct cotls_hello *h, struct cotls_bytes *list)
+{
+    return cotls_protocols_in(body_of(h, TLSEXT_TYPE_application_layer_protocol_negotiation), list);
 }
 
 bool cotls_hello_next_protocol(struct cotls_bytes *list, struct cotls_bytes *name)
@@ -104,13 +119,18 @@ bool cotls_hello_next_protocol(struct cotls_bytes *list, struct cotls_bytes *nam
 }
 
 /* RFC 6066 section 3, as OpenSSL takes it: one host name, without NUL. */
-bool cotls_hello_server_name(const struct cotls_hello *h, struct cotls_bytes *name)
+bool cotls_server_name_in(struct cotls_bytes body, struct cotls_bytes *name)
 {
     struct cotls_bytes list;
     size_t kind;
-    return cotls_hello_list(h, TLSEXT_TYPE_server_name, 2, 1, &list) && take_number(&list, 1, &kind) &&
-           kind == TLSEXT_NAMETYPE_host_name && take_vector(&list, 2, name) && list.len == 0 &&
-           name->len > 0 && name->len <= TLSEXT_MAXLEN_host_name && memchr(name->data, 0, name->len) == NULL;
+    return list_in(body, 2, 1, &list) && take_number(&list, 1, &kind) && kind == TLSEXT_NAMETYPE_host_name &&
+           take_vector(&list, 2, name) && list.len == 0 && name->len > 0 &&
+           name->len <= TLSEXT_MAXLEN_host_name && memchr(name->data, 0, name->len) == NULL;
+}
+
+bool cotls_hello_server_name(const struct cotls_hello *h, struct cotls_bytes *name)
+{
+    return cotls_server_name_in(body_of(h, TLSEXT_TYPE_server_name), name);
 }
 
 static bool extensions_fit(struct cotls_bytes rest)

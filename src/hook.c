@@ -202,11 +202,8 @@ void cotls_hook_message(int write, int version, int type, const void *data, size
         cotls_trace_message(c, write != 0, version, type, data, n);
 }
 
-/* SSL_CTX_set_client_hello_cb(3) */
-int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
+static int judge_hello(struct cotls_conn *c, int *alert)
 {
-    struct cotls_conn *c = SSL_get_app_data(ssl);
-    (void)arg;
     if (!cotls_same_hello(c, alert))
         return SSL_CLIENT_HELLO_ERROR;
     if (cotls_hooked(c, HOOK_CLIENT_HELLO)) {
@@ -219,10 +216,27 @@ int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
     bool chosen = c->chosen == NULL && c->active != c->ctx; /* by the hook */
     if (c->ctx->names != NULL && !chosen && !cotls_names_choose(c, alert))
         return SSL_CLIENT_HELLO_ERROR;
+    if (!cotls_prefetch(c, alert))
+        return SSL_CLIENT_HELLO_ERROR;
     if (cotls_psk_hello(c))
         return SSL_CLIENT_HELLO_SUCCESS;
     *alert = SSL_AD_UNKNOWN_PSK_IDENTITY;
     return SSL_CLIENT_HELLO_ERROR;
+}
+
+/* SSL_CTX_set_client_hello_cb(3). Where there are no jobs, all that is asked in here comes again. */
+int cotls_hook_client_hello(SSL *ssl, int *alert, void *arg)
+{
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    (void)arg;
+    if (c->asks == NULL)
+        return judge_hello(c, alert);
+    c->asks->in_hello = !cotls_can_pause();
+    int result = judge_hello(c, alert);
+    if (c->asks->in_hello && cotls_is_asked(c))
+        result = SSL_CLIENT_HELLO_RETRY;
+    c->asks->in_hello = false;
+    return result;
 }
 
 /* SSL_CTX_set_psk_use_session_callback(3) */

@@ -152,6 +152,11 @@ int cotls_hook_push(lua_State *L, struct cotls_conn *c,
 void cotls_hook_take(lua_State *L, struct cotls_conn *c, int base, bool failed);
 void cotls_hooks_install(struct cotls_ctx *x);
 
+/* ---- prefetch.c: hooks without jobs ---- */
+
+bool cotls_prefetch(struct cotls_conn *c, int *alert);
+unsigned cotls_prefetched(const struct cotls_ctx *x);
+
 /* ---- second_hello.c ---- */
 
 bool cotls_same_hello(struct cotls_conn *c, int *alert);
@@ -298,6 +303,8 @@ bool cotls_hello_extension(const struct cotls_hello *h, unsigned type, struct co
 bool cotls_hello_list(const struct cotls_hello *h, unsigned type, size_t width, size_t size,
                       struct cotls_bytes *list);
 bool cotls_hello_parse(struct cotls_bytes message, struct cotls_hello *h);
+bool cotls_protocols_in(struct cotls_bytes body, struct cotls_bytes *list); /* the extension's */
+bool cotls_server_name_in(struct cotls_bytes body, struct cotls_bytes *name);
 bool cotls_hello_server_name(const struct cotls_hello *h, struct cotls_bytes *name);
 bool cotls_hello_protocols(const struct cotls_hello *h, struct cotls_bytes *list);
 bool cotls_hello_next_protocol(struct cotls_bytes *list, struct cotls_bytes *name);
@@ -400,6 +407,7 @@ unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_ident
                           size_t max_key);
 unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key);
 int cotls_psk_judge_ticket(const struct cotls_conn *c, const SSL_SESSION *session, int status);
+bool cotls_will_be_tls13(SSL *ssl); /* inside client_hello */
 bool cotls_psk_hello(struct cotls_conn *c);
 void cotls_psk_done(struct cotls_conn *c);
 

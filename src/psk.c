@@ -176,12 +176,12 @@ static size_t number_at(const unsigned char *p)
 }
 
 /* Is TLS 1.3 to be agreed on? */
-static bool will_be_tls13(SSL *ssl)
+bool cotls_will_be_tls13(SSL *ssl)
 {
     const unsigned char *p;
     size_t n;
     long max = SSL_get_max_proto_version(ssl);
-    if ((max != 0 && max < TLS1_3_VERSION) ||
+    if ((max != 0 && max < TLS1_3_VERSION) || (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) != 0 ||
         !SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &n))
         return false;
     for (size_t at = 1; at + 2 <= n; at += 2)
@@ -209,7 +209,7 @@ static bool is_offered(struct cotls_conn *c)
     const unsigned char *p;
     size_t n, end, at = 2;
     unsigned questions = MAX_QUESTIONS;
-    if (!SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_psk, &p, &n) || n < 2 || !will_be_tls13(c->ssl))
+    if (!SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_psk, &p, &n) || n < 2 || !cotls_will_be_tls13(c->ssl))
         return false;
     end = number_at(p) + 2;
     while (end <= n && at + 2 <= end) {

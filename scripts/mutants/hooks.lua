@@ -87,7 +87,7 @@ return {
   {
     check = "A hook that needs a job is refused where there are none", file = "src/answer.c",
     from = "if (!check_pause(L, x))", to = "if (0)", spec = SCOPE,
-    name = "hooks without jobs are refused by name, but for those that OpenSSL retries",
+    name = "hooks without jobs are refused by name, but for those that OpenSSL retries or that are asked in advance",
   },
   {
     check = "Of two hooks that fail the first counts", file = "src/answer.c",
