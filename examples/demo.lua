@@ -1,5 +1,6 @@
 -- `make demo`: an HTTPS server and three kinds of clients at once; in this process every connection is a coroutine.
-local tls, luv, uv, https = require "cotls", require "cotls.luv", require "luv", require "examples.https_server"
+local tls, luv, uv, write = require "cotls", require "cotls.luv", require "luv", require "examples.write_file"
+local https = require "examples.https_server"
 local ca = assert(tls.make_certificate { subject = "CN=demo CA", is_ca = true })
 local made = assert(tls.make_certificate { names = { "cotls.test", "curl.test", "openssl.test" }, ca = ca })
 local page = ("Whoever reads this has checked from whom it comes.\n"):rep(2000)
@@ -23,8 +24,7 @@ end
 local function get(name, port)
   local options = { server_name = name .. ".test", ca = ca.certificate, alpn = { "http/1.1" }, timeout = 10 }
   local conn = assert(tls.connect("127.0.0.1", port, options))
-  local answer = assert(conn:write(request)) and assert(conn:read("a"))
-  return conn:close() and answer
+  return assert(conn:write(request)) and assert(conn:read("a")), conn:close()
 end
 
 local function visit(name, fetch, listener)
@@ -41,7 +41,7 @@ local function serve(conn) -- the first waits for the last: they are served at o
   https.serve(conn, folder)
 end
 
-for name, text in pairs(files) do assert(io.open(folder .. name, "wb")):write(text):close() end
+for name, text in pairs(files) do write(folder .. name, text) end
 luv.run(function()
   made.alpn, made.timeout = { "http/1.1" }, 10
   local listener = assert(tls.listen("127.0.0.1", 0, made))

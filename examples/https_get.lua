@@ -25,8 +25,8 @@ end
 
 local function copy_chunks(conn) -- RFC 9112 section 7.1
   repeat
-    local size = tonumber(read_line(conn):match("^%x+") or "-1", 16)
-    check(3, size >= 0, "a chunk without a size")
+    local size = tonumber(read_line(conn):match("^%x+") or "", 16)
+    check(3, size and size >= 0 and size < 2 ^ 53, "a chunk without a size")
     copy(conn, size)
     repeat until read_line(conn) == "" or size > 0 -- a trailer follows the last chunk
   until size == 0

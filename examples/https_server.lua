@@ -55,6 +55,6 @@ luv.run(function(folder, port, certificate, key)
   options.timeout, options.read_limit = 30, 8192 -- seconds of each wait, bytes of a line
   local listener = assert(tls.listen("localhost", tonumber(port), options))
   io.stderr:write("https://localhost:", listener:port(), "/\n")
-  if made then io.stdout:write(made.certificate):flush() end
+  if made then io.write(made.certificate) io.flush() end
   for conn in listener do luv.spawn(serve, conn, folder) end
 end, ...)

@@ -1,13 +1,13 @@
 -- The private key lives in another process, which makes it, keeps it, and signs over a Unix socket (here by openssl).
 -- The server has the certificate only; while it waits for a signature it serves others.
-local tls, luv, uv = require "cotls", require "cotls.luv", require "luv"
+local tls, luv, uv, write = require "cotls", require "cotls.luv", require "luv", require "examples.write_file"
 
 -- The other process: a question is a digest and a hash, the answer the signature. An empty question ends it.
 local function keep_key(path)
   local pair, key, server = assert(tls.make_certificate { names = { "localhost" } }), os.tmpname(), uv.new_pipe(false)
-  assert(io.open(key, "wb")):write(pair.key):close()
+  write(key, pair.key)
   local function sign(digest, hashed)
-    assert(io.open(key .. ".in", "wb")):write(hashed):close()
+    write(key .. ".in", hashed)
     return io.popen(("openssl pkeyutl -sign -inkey %s -in %s.in -pkeyopt digest:%s"):format(key, key, digest)):read "*a"
   end
   assert(server:bind(path))
@@ -20,7 +20,8 @@ local function keep_key(path)
       client:shutdown(function() client:close() end)
     end)
   end)
-  io.stdout:write(#pair.certificate, "\n", pair.certificate):flush()
+  io.write(#pair.certificate, "\n", pair.certificate)
+  io.flush()
   uv.run()
   return os.remove(key) and os.remove(key .. ".in")
 end
@@ -44,7 +45,6 @@ local function ask(path, question)
   repeat coroutine.yield() until over
   return not err and reply, err
 end
-
 if arg[1] then return keep_key(arg[1]) end
 local path = ("%s/signer.%d"):format(uv.os_tmpdir(), uv.os_getpid())
 local signer = io.popen(("exec '%s' '%s' '%s'"):format(os.getenv "LUA" or arg[-1], arg[0], path))

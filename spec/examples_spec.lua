@@ -619,7 +619,7 @@ describe("README.md", function()
 
   local function use(name, block)
     local words = { BLOCK = block, TALK = TALK:gsub("PORT", port):gsub("TIMEOUT", 0.2 * helper.slow) }
-    local argv = program(name .. ".lua", (USE[name]:gsub("%u%u%u%u+", words)))
+    local argv = program("use_" .. name .. ".lua", (USE[name]:gsub("%u%u%u%u+", words)))
     local status, out, err = helper.run(argv, nil, { cwd = folder })
     assert.equal(0, status, err)
     return out

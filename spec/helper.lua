@@ -415,7 +415,9 @@ end
 
 -- Can an iterator of `for` yield? Not in Lua 5.1.
 local for_yields = coroutine.wrap(function()
-  for _ in coroutine.yield, "yielded" do return end
+  for one in coroutine.yield, "yielded" do
+    if one then return end
+  end
 end)
 for_yields = select(2, pcall(for_yields)) == "yielded"
 

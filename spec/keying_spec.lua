@@ -215,7 +215,7 @@ local function twice(context, priority)
   local theirs = {}
   for block in child.stdout:gmatch("%- Channel bindings\n(.-)\n%- ") do
     local told = {}
-    for kind, value in block:gmatch("'([%w-]+)': (%x+)%f[\n\0]") do told[kind] = value end
+    for kind, value in block:gmatch("'([%w-]+)': (%x+)%f[\n%z]") do told[kind] = value end
     theirs[#theirs + 1] = told
   end
   assert.equal(2, #ours, child.stdout .. child.stderr)

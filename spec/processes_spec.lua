@@ -57,6 +57,10 @@ local function hex(bytes)
   return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
+local function literal(value)
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
 local function start(options)
   options.certificate, options.key = helper.server_leaf.certificate, helper.server_leaf.key
   local parts = {}
@@ -64,10 +68,10 @@ local function start(options)
     local text
     if type(value) == "table" then
       local list = {}
-      for i, one in ipairs(value) do list[i] = ("%q"):format(one) end
+      for i, one in ipairs(value) do list[i] = literal(one) end
       text = "{" .. table.concat(list, ",") .. "}"
     else
-      text = ("%q"):format(value)
+      text = literal(value)
     end
     parts[#parts + 1] = name .. " = " .. text
   end
