@@ -6,6 +6,7 @@ local compat = require "cotls.compat"
 local tls = require "cotls"
 local core = require "cotls.core"
 local uv = require "luv"
+local streams = require "spec.streams"
 
 local helper = {}
 
@@ -260,6 +261,19 @@ local function over_relay(width, small)
   end
 end
 
+local function stream()
+  local a, b = helper.socketpair()
+  return streams.over_fd(helper, a), streams.over_fd(helper, b)
+end
+
+local function over_pipes(size)
+  return function() return streams.relayed(size) end
+end
+
+local function over_tls()
+  return streams.tunnels(helper, nil, 1)
+end
+
 --- make() → the client's transport, the server's, pump or nil, close or nil, the relay if there is one.
 helper.transports = {
   { name = "a socketpair", make = function() return helper.socketpair() end },
@@ -269,12 +283,25 @@ helper.transports = {
   { name = "a relay of 512 bytes, small buffers", make = over_relay(512, true), width = 512 },
   { name = "a relay of 17000 bytes", make = over_relay(17000), width = 17000 },
   { name = "TCP", make = tcp },
+  { name = "a stream", make = stream },
+  { name = "pipes of 64 bytes", make = over_pipes(64), width = 64 },
+  { name = "pipes of 512 bytes", make = over_pipes(512), width = 512 },
+  { name = "pipes of 17000 bytes", make = over_pipes(17000), width = 17000 },
+  { name = "TLS", make = over_tls },
 }
 
---- The transports that a spec's body is repeated over: under valgrind two of them, else all.
+--- The transports that a spec's body is repeated over: under valgrind three of them, else all.
 function helper.transports_in_use()
   if helper.slow < 10 then return helper.transports end
-  return { helper.transports[1], helper.transports[5] }
+  return { helper.transports[1], helper.transports[5], helper.transports[10] }
+end
+
+--- The same for a body that has been repeated over all elsewhere in the main: one of each kind.
+function helper.some_transports()
+  local some = {}
+  if helper.slow >= 10 then return helper.transports_in_use() end
+  for _, i in ipairs { 1, 3, 5, 9, 12 } do some[#some + 1] = helper.transports[i] end
+  return some
 end
 
 local function find_transport(wanted)
@@ -315,7 +342,7 @@ local NEAR = 5 -- a deadline further away is not waited for: the handshake's own
 local function bytes_moved(conns)
   local sum = 0
   for conn in pairs(conns) do
-    local stats = conn:stats()
+    local stats = conn.moved and { bytes_in = conn.moved, bytes_out = 0 } or conn:stats() -- a pipe, a connection
     sum = sum + stats.bytes_in + stats.bytes_out
   end
   return sum
@@ -343,7 +370,9 @@ local function step(task, conns)
     return true
   end
   task.conn, task.want, task.deadline = got[2], got[3], got[4]
-  if type(task.conn) == "userdata" and task.conn.stats then conns[task.conn] = true end
+  if type(task.conn) == "userdata" and task.conn.stats or type(task.conn) == "table" and task.conn.moved then
+    conns[task.conn] = true
+  end
   return false
 end
 

@@ -270,7 +270,7 @@ local function with_both(bed)
     local client, server, pump = helper.pair(transport, client_options, server_options, helper.contexts(version))
     if pump then
       spawn(function()
-        while client:fileno() or server:fileno() do
+        while client:state() ~= "closed" or server:state() ~= "closed" do
           for _ = 1, 50 do pump() end
           sleep(0)
         end

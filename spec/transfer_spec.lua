@@ -41,6 +41,7 @@ for _, transport in ipairs(helper.transports_in_use()) do
   for _, version in ipairs(versions) do
     describe(("TLS %s over %s"):format(version, transport.name), function()
       local contexts = helper.contexts(version)
+      local truncated = transport.name == "TLS" and "system" or "truncated" -- there the connection below is
 
       local function make()
         return helper.handshaken(transport, nil, nil, contexts)
@@ -230,7 +231,7 @@ for _, transport in ipairs(helper.transports_in_use()) do
             end,
           }, pump)
           local err = results[1][2]
-          assert.equal("truncated", code_of(results[1][1], err))
+          assert.equal(truncated, code_of(results[1][1], err))
           assert.equal(10, err.partial)
           assert.equal("read", err.operation)
           assert.matches("without close_notify", tostring(err), 1, true)
@@ -269,7 +270,7 @@ for _, transport in ipairs(helper.transports_in_use()) do
         local ok, err, seen = compat.unpack(results[1], 1, 3)
         assert.is_false(ok)
         assert.is_true(tls.is_error(err))
-        assert.equal("truncated", err.code)
+        assert.equal(truncated, err.code)
         assert.equal(3, err.partial)
         assert.same({ "one", "two" }, seen)
         assert.equal("thr", client:recv())

@@ -40,19 +40,6 @@ static void push_function(lua_State *L, const struct cotls_conn *c, enum cotls_h
     lua_pop(L, 1);
 }
 
-/* xpcall's handler: { error = the value, traceback = text }. The second argument may be the coroutine that has failed. */
-static int explain(lua_State *L)
-{
-    lua_State *co = lua_tothread(L, 2);
-    lua_settop(L, 2);
-    lua_createtable(L, 0, 2);
-    lua_pushvalue(L, 1);
-    lua_setfield(L, -2, "error");
-    luaL_traceback(L, co != NULL ? co : L, NULL, co == NULL);
-    lua_setfield(L, -2, "traceback");
-    return 1;
-}
-
 /* ---- arguments: [-0, +n] returns n ---- */
 
 static int push_nothing(lua_State *L, struct cotls_conn *c, const struct cotls_answer *w)
@@ -271,7 +258,7 @@ int cotls_hook_push(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     a->at = s;
     luaL_checkstack(L, 16, "hooks");
     enum cotls_hook hook = a->telling ? a->first->hook : a->pending->hook;
-    lua_pushcfunction(L, explain);
+    lua_pushcfunction(L, cotls_explain);
     push_function(L, c, hook);
     lua_pushvalue(L, 1);
     return 1 + (a->telling ? push_event(L, c, a->first) : hooks[hook].push(L, c, a->pending));

@@ -12,13 +12,9 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
-/* One record, RFC 8446 section 5.2, and a little: what one recv asks for. */
-#define RECEIVE (17 * 1024)
 /* So often may one call of OpenSSL's receive: it goes on as long as a peer sends what is no data (key updates,
  * session tickets), and has one record, or one flight, to find. */
 #define RECEIVES 4
-/* More output than this from one call is a peer's doing: OpenSSL is told to wait. */
-#define OUTPUT_LIMIT (1024 * 1024)
 
 /* Sends what the socket takes now; returns the count. */
 static size_t send_now(struct cotls_conn *c, const unsigned char *data, size_t n)
@@ -39,6 +35,8 @@ static size_t send_now(struct cotls_conn *c, const unsigned char *data, size_t n
 int cotls_flush(struct cotls_conn *c)
 {
     size_t length = cotls_buf_length(&c->out);
+    if (c->stream)
+        return cotls_stream_flush(c);
     if (length > 0 && c->send_errno == 0)
         cotls_buf_consume(&c->out, send_now(c, cotls_buf_bytes(&c->out), length));
     if (c->send_errno != 0) {
@@ -55,7 +53,7 @@ static int fd_write(BIO *bio, const char *data, size_t n, size_t *written)
     BIO_clear_retry_flags(bio);
     if (c->dead)
         return 0;
-    if (waiting > OUTPUT_LIMIT) {
+    if (waiting > COTLS_OUTPUT_LIMIT) {
         BIO_set_retry_write(bio);
         return 0;
     }
@@ -73,15 +71,15 @@ static int fd_write(BIO *bio, const char *data, size_t n, size_t *written)
 /* Fills the empty c->cipher by one recv; 1, 0 (end) or -1. */
 static int receive(struct cotls_conn *c)
 {
-    unsigned char *room = cotls_buf_room(&c->cipher, &c->st->cipher, RECEIVE);
+    unsigned char *room = cotls_buf_room(&c->cipher, &c->st->cipher, COTLS_WIRE);
     ssize_t r;
     do
-        r = recv(c->fd, room, RECEIVE, 0);
+        r = recv(c->fd, room, COTLS_WIRE, 0);
     while (r < 0 && errno == EINTR);
     if (r > 0) {
         c->cipher.len += (size_t)r;
         c->bytes_in += (uint64_t)r;
-        c->drained = r < RECEIVE;
+        c->drained = r < COTLS_WIRE;
         return 1;
     }
     c->sys_errno = r < 0 ? errno : 0;

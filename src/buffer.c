@@ -32,6 +32,14 @@ static bool reserve(struct cotls_buf *b, size_t n)
     return true;
 }
 
+/* n bytes that the caller keeps until they are consumed; b must hold none. */
+void cotls_buf_lend(struct cotls_buf *b, const void *data, size_t n)
+{
+    cotls_buf_free(b);
+    *b =
+        (struct cotls_buf){.data = (unsigned char *)(uintptr_t)data, .len = n, .lent = true, .lost = b->lost};
+}
+
 /* Moves what b holds in its scratch to the heap, with room for n more bytes. */
 static bool move_out(struct cotls_buf *b, size_t n)
 {
@@ -88,9 +96,9 @@ void cotls_buf_consume(struct cotls_buf *b, size_t n)
 void cotls_buf_free(struct cotls_buf *b)
 {
     bool lost = b->lost;
-    if (b->scratch == NULL)
+    if (b->scratch == NULL && !b->lent)
         free(b->data);
-    else if (b->scratch->owner == b)
+    else if (b->scratch != NULL && b->scratch->owner == b)
         b->scratch->owner = NULL;
     *b = (struct cotls_buf){.lost = lost};
 }

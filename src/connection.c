@@ -5,15 +5,10 @@
  * closed first, the resources after. The collector sends nothing. */
 #include "cotls.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <math.h>
-#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char class_key; /* its address: the registry's key of the metatable */
 
@@ -33,115 +28,10 @@ struct cotls_conn *cotls_check_conn(lua_State *L)
 
 /* ---- wrap ---- */
 
-/* wrap's frame: context, transport, options or nil, then the connection. */
-#define WRAP_TRANSPORT 2
-#define WRAP_OPTIONS 3
-
 static int wrap_error(lua_State *L, const char *option, const char *reason)
 {
     lua_pushstring(L, reason);
     return cotls_fail_config(L, option);
-}
-
-/* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
-static const char *prepare_fd(int fd)
-{
-    int flags = fcntl(fd, F_GETFL), type, on = 1;
-    socklen_t size = sizeof type;
-    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
-        return strerror(errno);
-    if (type != SOCK_STREAM)
-        return "not a stream socket";
-    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
-        return strerror(errno);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it is not TCP */
-    return NULL;
-}
-
-/* The number at index, 5.0 (LuaSocket's) as well as 5, as a descriptor, or -1. */
-static int integer_fd(lua_State *L, int index)
-{
-    int is_integer = 0;
-    lua_Integer n = lua_type(L, index) == LUA_TNUMBER ? lua_tointegerx(L, index, &is_integer) : -1;
-    return is_integer && n >= 0 && n <= INT_MAX ? (int)n : -1;
-}
-
-/* The descriptor of an object with one of these methods; -1 when it has none. [-0, +0] */
-static int method_fd(lua_State *L)
-{
-    static const char *const methods[] = {"getfd", "fileno", "pollfd"};
-    int fd = -1;
-    for (size_t i = 0; i < sizeof methods / sizeof *methods && fd < 0; i++) {
-        lua_pushvalue(L, WRAP_TRANSPORT);
-        cotls_call_method(L, methods[i]);
-        fd = integer_fd(L, -1);
-        lua_pop(L, 1);
-    }
-    return fd;
-}
-
-/* Why the descriptor of another library's object can't be taken as it is, or NULL: what
- * that one reads, has read, or has still to send would be lost to TLS. [-0, +0] */
-static const char *refuse_object(lua_State *L)
-{
-    static const struct {
-        const char *method, *reason;
-    } checks[] = {
-        {"is_active", "the handle is reading or listening: stop that first"},        /* luv */
-        {"get_write_queue_size", "the handle has bytes to send: wait until it has"}, /* luv */
-        {"dirty", "the socket has bytes in its buffer: read them first"},            /* LuaSocket */
-        {"pending", "the socket has bytes in its buffer: read or flush them first"}, /* cqueues */
-    };
-    if (lua_type(L, WRAP_TRANSPORT) != LUA_TUSERDATA)
-        return NULL;
-    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-        lua_pushvalue(L, WRAP_TRANSPORT);
-        cotls_call_method(L, checks[i].method);
-        bool bad = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) > 0 : lua_toboolean(L, -1);
-        lua_pop(L, 1);
-        if (bad)
-            return checks[i].reason;
-    }
-    return NULL;
-}
-
-/* The transport at its index: an fd, a socket of ours, or an object with a
- * descriptor. A refusal leaves a reason; *socket is set for one of ours. */
-static const char *find_fd(lua_State *L, struct cotls_conn *c, int *fd, struct cotls_socket **socket)
-{
-    *socket = cotls_test_socket(L, WRAP_TRANSPORT);
-    if (*socket != NULL) {
-        *fd = (*socket)->fd;
-        return *fd >= 0 ? NULL : "the socket is closed";
-    }
-    c->owns_fd = lua_isinteger(L, WRAP_TRANSPORT);
-    if (c->owns_fd) {
-        *fd = integer_fd(L, WRAP_TRANSPORT);
-        return *fd >= 0 ? NULL : "a descriptor is an integer that is not negative";
-    }
-    if (luaL_testudata(L, WRAP_TRANSPORT, COTLS_CONNECTION) != NULL)
-        return "a connection cannot be the transport of another one";
-    *fd = method_fd(L);
-    if (*fd < 0)
-        return "must be a descriptor, or an object whose getfd, fileno or pollfd gives one";
-    return refuse_object(L);
-}
-
-/* Takes over the descriptor. A socket of ours gives it up, unless it is to live on. */
-static void adopt(lua_State *L, struct cotls_conn *c, int fd, struct cotls_socket *socket)
-{
-    if (socket != NULL)
-        c->peer = socket->peer;
-    if (socket != NULL && c->owns) {
-        cotls_release(L, WRAP_TRANSPORT);
-        socket->fd = -1;
-        c->owns_fd = true;
-        lua_pushinteger(L, fd);
-    } else {
-        lua_pushvalue(L, WRAP_TRANSPORT);
-    }
-    lua_setiuservalue(L, -2, UV_TRANSPORT);
-    c->fd = fd;
 }
 
 /* A number of the options over the context's; negative: none. */
@@ -211,10 +101,10 @@ static void set_options(lua_State *L, struct cotls_conn *c)
 }
 
 /* The SSL with its BIO. false: no memory. */
-static bool make_ssl(struct cotls_conn *c)
+static bool make_ssl(struct cotls_conn *c, bool stream)
 {
     cotls_clear_errors();
-    BIO *bio = cotls_bio_fd(c);
+    BIO *bio = stream ? cotls_bio_stream(c) : cotls_bio_fd(c);
     if (bio == NULL)
         return false;
     c->ssl = SSL_new(c->ctx->ssl_ctx);
@@ -250,17 +140,13 @@ static struct cotls_conn *push_empty(lua_State *L, struct cotls_ctx *x)
 int cotls_wrap(lua_State *L)
 {
     struct cotls_ctx *x = cotls_check_context(L, 1);
-    struct cotls_socket *socket;
-    const char *refused;
-    int fd;
+    struct cotls_transport t;
     lua_settop(L, WRAP_OPTIONS);
     struct cotls_conn *c = push_empty(L, x);
-    refused = find_fd(L, c, &fd, &socket);
-    if (refused == NULL && socket == NULL)
-        refused = prepare_fd(fd);
+    const char *refused = cotls_transport_find(L, c, &t);
     if (refused != NULL)
         return wrap_error(L, "transport", refused);
-    if (!make_ssl(c)) {
+    if (!make_ssl(c, t.stream)) {
         cotls_push_queue_reason(L);
         return luaL_error(L, "OpenSSL makes no connection: %s", lua_tostring(L, -1));
     }
@@ -271,7 +157,15 @@ int cotls_wrap(lua_State *L)
                           "a client that verifies needs the name to check: give server_name or verify_name");
     if (!cotls_dane_start(L, c))
         return cotls_fail_config(L, "dane");
-    adopt(L, c, fd, socket);
+    cotls_transport_adopt(L, c, &t);
+    return 1;
+}
+
+/* core.is_connection(value) */
+int cotls_is_connection(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, luaL_testudata(L, 1, COTLS_CONNECTION) != NULL);
     return 1;
 }
 
@@ -299,35 +193,17 @@ struct cotls_bytes cotls_alpn(const struct cotls_conn *c)
 
 /* ---- close ---- */
 
-/* What was received but not read makes the kernel answer close with a reset,
- * which destroys what is still to be sent: an alert, or data. Read it, within reason. */
-static void drain(const struct cotls_conn *c)
-{
-    unsigned char waste[4096];
-    for (int i = 0; i < 16; i++)
-        if (recv(c->fd, waste, sizeof waste, MSG_DONTWAIT) <= 0)
-            return;
-}
-
 /* close_notify, if it can go out at once and the connection is in order. */
-static void notify_peer(struct cotls_conn *c)
+static void notify_peer(lua_State *L, int index, struct cotls_conn *c)
 {
     cotls_clear_errors();
-    if (c->established && !c->failed && !cotls_is_asked(c) && cotls_flush(c) == 1 && !SSL_in_init(c->ssl))
+    if (c->established && !c->failed && !cotls_is_asked(c) && c->mover[WAY_WRITE] == NULL &&
+        cotls_flush(c) == 1 && !SSL_in_init(c->ssl)) {
         SSL_shutdown(c->ssl);
-    cotls_clear_errors();
-}
-
-/* Closes the descriptor, or calls the transport's close. [-0, +0] */
-static void close_transport(lua_State *L, int index, int fd, bool is_fd)
-{
-    if (is_fd) {
-        close(fd);
-        return;
+        if (c->stream)
+            cotls_stream_give(L, index);
     }
-    lua_getiuservalue(L, index, UV_TRANSPORT);
-    cotls_call_method(L, "close");
-    lua_pop(L, 1);
+    cotls_clear_errors();
 }
 
 /* Closes the connection at index; with notify, close_notify goes first if it can
@@ -340,7 +216,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     if (c->ssl == NULL)
         return;
     if (notify)
-        notify_peer(c);
+        notify_peer(L, index, c);
     ERR_set_mark(); /* the collector may come while a queue is read */
     cotls_record_keep(c);
     if (c->established)
@@ -350,15 +226,13 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     ERR_pop_to_mark();
     c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
-        drain(c);
+        cotls_transport_drain(c);
     if (c->established && !c->failed) /* else SSL_free makes the session unfit for resumption */
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     cotls_asks_cancel(c);
     SSL *ssl = c->ssl;
     c->ssl = NULL;
     cotls_release(L, index);
-    int fd = c->fd;
-    c->fd = -1;
     ERR_set_mark();
     SSL_free(ssl);
     ERR_pop_to_mark();
@@ -366,8 +240,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
     cotls_buf_free(&c->plain);
     cotls_buf_free(&c->out);
     cotls_buf_free(&c->early_kept);
-    if (c->owns && fd >= 0)
-        close_transport(L, index, fd, c->owns_fd);
+    cotls_transport_close(L, index, notify);
     lua_settop(L, top);
 }
 

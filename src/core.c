@@ -116,6 +116,7 @@ static void make_state(lua_State *L)
     st->carry = NULL;
     st->cipher = (struct cotls_scratch){NULL, st->cipher_data, sizeof st->cipher_data};
     st->plain = (struct cotls_scratch){NULL, st->plain_data, sizeof st->plain_data};
+    st->outgoing = (struct cotls_scratch){NULL, st->outgoing_data, sizeof st->outgoing_data};
     lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
 
     lua_newtable(L);
@@ -143,6 +144,10 @@ static const luaL_Reg functions[] = {
     {"context_timeouts", cotls_context_timeouts},
     {"listed_ciphers", cotls_listed_ciphers},
     {"wrap", cotls_wrap},
+    {"is_connection", cotls_is_connection},
+    {"recv_until", cotls_recv_until},
+    {"write_until", cotls_write_until},
+    {"try_write", cotls_try_write},
     {"wait", cotls_wait},
     {"poll", cotls_poll},
     {"resume", cotls_resume},

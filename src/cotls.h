@@ -38,16 +38,18 @@ struct cotls_scratch {
     size_t size;
 };
 
-/* The bytes data[pos, len). They lie in `scratch`, or on the heap where it is NULL. */
+/* The bytes data[pos, len). They lie in `scratch`, or on the heap where it is NULL, or are lent. */
 struct cotls_buf {
     unsigned char *data;
     struct cotls_scratch *scratch;
     size_t pos, len, cap;
+    bool lent; /* they are somebody else's, who keeps them as long as there are any */
     bool lost; /* there was no memory to keep them */
 };
 
 unsigned char *cotls_buf_room(struct cotls_buf *b, struct cotls_scratch *s, size_t n);
 bool cotls_buf_append(struct cotls_buf *b, const void *data, size_t n);
+void cotls_buf_lend(struct cotls_buf *b, const void *data, size_t n);
 void cotls_buf_consume(struct cotls_buf *b, size_t n);
 void cotls_buf_free(struct cotls_buf *b);
 
@@ -65,13 +67,19 @@ static inline const unsigned char *cotls_buf_bytes(const struct cotls_buf *b)
 
 #define COTLS_KEPT (64 * 1024) /* what an operation that does not read keeps for later reads */
 #define COTLS_RECORD 16384     /* the longest plaintext of one record, RFC 8446 section 5.1 */
+#define COTLS_WIRE (17 * 1024) /* one record as it is sent, section 5.2, and a little */
+#define COTLS_GATHERED 4       /* so many records are gathered for one write of a stream */
+/* More output than this from one call is a peer's doing: OpenSSL is told to wait. */
+#define COTLS_OUTPUT_LIMIT (1024 * 1024)
 
 struct cotls_state {
-    struct cotls_scratch cipher; /* received, not yet decrypted */
-    struct cotls_scratch plain;  /* decrypted, not yet read */
+    struct cotls_scratch cipher;   /* received, not yet decrypted */
+    struct cotls_scratch plain;    /* decrypted, not yet read */
+    struct cotls_scratch outgoing; /* encrypted, not yet written to a stream */
     const void *carry; /* the function that holds a slot where methods are left, see leave.c; else NULL */
-    unsigned char cipher_data[17 * 1024];
+    unsigned char cipher_data[COTLS_WIRE];
     unsigned char plain_data[2 * COTLS_RECORD];
+    unsigned char outgoing_data[COTLS_GATHERED * COTLS_WIRE];
     unsigned char gather[COTLS_RECORD]; /* short strings of one write, side by side */
 };
 
@@ -245,9 +253,15 @@ struct cotls_slot {
     unsigned records; /* since the last wait */
     bool turn;        /* it waits only to let others have theirs */
     bool waited;      /* settle: readers have been woken too */
+    bool tried;       /* output that is in nobody's way could not be written to the stream at once */
     bool raise;       /* an iterator: errors are raised */
     bool leftover;    /* the connection had failed before this operation began */
 };
+
+/* What a stream's functions do; also the places of what is known of their failures. */
+enum cotls_way { WAY_READ, WAY_WRITE, WAY_COUNT };
+/* In the place of an errno: a function of the stream has failed; UV_BROKEN tells how. */
+#define COTLS_BROKEN(way) (-1 - (int)(way))
 
 /* What the getters tell when the SSL is gone. */
 struct cotls_record;
@@ -311,7 +325,7 @@ struct cotls_conn {
     struct cotls_ctx *ctx;    /* kept by UV_CONTEXT */
     struct cotls_ctx *active; /* the one in force: ctx, or what the server name chose */
     const void *waited;       /* the address of what UV_WAITED holds */
-    int fd;                   /* -1: closed */
+    int fd;                   /* -1: closed, or a stream */
     int ssl_error;            /* SSL_get_error of the failure in work */
     int sys_errno;            /* errno of the last failed recv */
     int send_errno;           /* errno of the failed send: nothing can be sent any more */
@@ -322,6 +336,7 @@ struct cotls_conn {
     bool drained;             /* the last recv was short: the next answers "empty" unasked */
     bool hold;                /* output is gathered; the driver sends it */
     bool scheduled;           /* its options name a scheduler */
+    bool stream;              /* the functions in UV_STREAM move its bytes */
     bool dead;                /* it closes: the BIO moves nothing any more */
     bool tired;               /* one call of OpenSSL's has received enough */
     unsigned receives;        /* of that call */
@@ -329,6 +344,13 @@ struct cotls_conn {
     double timeout; /* seconds; negative: none */
     struct cotls_buf cipher, plain, out;
     struct cotls_slot slot[SLOT_COUNT];
+
+    /* a stream */
+    struct cotls_slot *mover[WAY_COUNT]; /* whose coroutine is in the function, or NULL */
+    size_t moving;                       /* so much of out is in the stream's write */
+    bool broken;                         /* reading has failed: UV_BROKEN tells how */
+    unsigned parked; /* a bit for each way: who waits until another one is out of the function */
+    double until;    /* the deadline of the next operation alone; 0: it has none of its own */
 
     /* the handshake and the end */
     enum cotls_side side;
@@ -396,7 +418,10 @@ enum {
     UV_ACTIVE,     /* the context that is in force, where it is not UV_CONTEXT */
     UV_CREDENTIAL, /* given by a hook */
     UV_STAPLE,
-    UV_COUNT = UV_STAPLE,
+    UV_STREAM, /* read, write and try_write, and their names; see cotls.transport */
+    UV_LENT,   /* the string that `cipher` lies in */
+    UV_BROKEN, /* by cotls_way: the fields of an error */
+    UV_COUNT = UV_BROKEN,
     UV_FRAMES /* of a slot whose method was left: that, and by how much its id; see leave.c */
 };
 

@@ -50,6 +50,13 @@ enum cotls_step cotls_flush_step(struct cotls_conn *c)
     return STEP_FAIL;
 }
 
+/* May more be encrypted? A stream's output is gathered: one call of its write for several records. */
+enum cotls_step cotls_room_step(struct cotls_conn *c)
+{
+    bool room = cotls_buf_length(&c->out) <= (COTLS_GATHERED - 1) * COTLS_WIRE;
+    return c->stream && c->send_errno == 0 && room ? STEP_DONE : cotls_flush_step(c);
+}
+
 static int no_op(lua_State *L)
 {
     (void)L;
@@ -220,6 +227,12 @@ static bool suspend_slot(lua_State *L, struct cotls_conn *c, struct cotls_slot *
     return *results == STAYS && woken(L, c, s, results);
 }
 
+/* It would wait, and the timeout is 0. */
+static int end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write)
+{
+    return cotls_end_with(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
+}
+
 /* Waits for what the step wanted; true to step again, else *results are on top. May yield. */
 static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write, int *results)
 {
@@ -233,12 +246,102 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
         return false;
     }
     if (s->timeout == 0) {
-        *results =
-            cotls_end_with(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
+        *results = end_want(L, c, s, write);
         return false;
     }
     return suspend_slot(L, c, s, write, deadline, results);
 }
+
+/* ---- streams ---- */
+
+/* Another coroutine is in the stream's function: waits until it is out of it. May yield. */
+static bool park(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way, int *results)
+{
+    if (s->timeout == 0 || !cotls_can_park(L, c)) {
+        *results = cotls_end_with(L, c, s, "busy", "another coroutine is at the transport");
+        return false;
+    }
+    c->parked |= 1U << way;
+    return suspend_slot(L, c, s, way == WAY_WRITE, deadline_of(c, s), results);
+}
+
+/* Is the stream's function what the step waits for? Else it is output that has to go before something else. */
+static bool is_wanted(const struct cotls_slot *s, enum cotls_way way)
+{
+    return way == WAY_READ || s->step == STEP_WANT_WRITE;
+}
+
+/* Judges what came of a call of the stream's function: true to go on, else *results are on top. Output that
+ * is in nobody's way may stay where it is. */
+static bool has_moved(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way,
+                      enum cotls_moved moved, int *results)
+{
+    if (moved == MOVED || c->ssl == NULL)
+        return true;
+    s->tried = true;
+    if (!is_wanted(s, way) && (moved == MOVED_TIMEOUT || s->step != STEP_WANT_READ)) {
+        lua_settop(L, s->base);
+        return true;
+    }
+    if (moved == MOVED_CANCELLED)
+        *results = cotls_end_cancelled(L, c, s, true);
+    else if (s->timeout == 0 && !time_is_up(c, s, cotls_now()))
+        *results = end_want(L, c, s, way == WAY_WRITE);
+    else
+        *results = cotls_end_timeout(L, c, s);
+    return false;
+}
+
+static int moved_on(lua_State *L, int status, lua_KContext id);
+
+/* Calls a stream's function below n arguments, above its handler, which is at s->base + 1. May yield. */
+static int call_stream(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int n,
+                       enum cotls_moved *moved)
+{
+    if (!COTLS_RESUMABLE)
+        return cotls_leave_protected(L, n, s - c->slot, moved_on);
+    int status = lua_pcallk(L, n, LUA_MULTRET, s->base + 1, s - c->slot, moved_on);
+    *moved = cotls_stream_take(L, c, s, status != LUA_OK);
+    return STAYS;
+}
+
+/* Calls the stream's function of that way; true to go on, else the C function is left with *results. May yield. */
+static bool move(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way, int *results)
+{
+    double deadline = s->timeout == 0 ? cotls_now() : deadline_of(c, s);
+    s->base = lua_gettop(L);
+    s->records = 0;
+    cotls_slot_hold(L, s);
+    enum cotls_moved moved = MOVED;
+    *results = call_stream(L, c, s, cotls_stream_call(L, c, s, way, deadline), &moved);
+    return *results == STAYS && has_moved(L, c, s, way, moved, results);
+}
+
+/* As wait_for, on a stream. */
+static bool move_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way,
+                     int *results)
+{
+    if (way == WAY_READ ? cotls_buf_length(&c->cipher) > 0 || c->at_eof : cotls_buf_length(&c->out) == 0)
+        return true; /* another coroutine has been faster */
+    if (time_is_up(c, s, cotls_now())) {
+        *results = cotls_end_timeout(L, c, s);
+        return false;
+    }
+    if (cotls_stream_taken(L, c, way))
+        return park(L, c, s, way, results);
+    return move(L, c, s, way, results);
+}
+
+/* Has the step left output that the stream should take before anything else comes? */
+static bool has_output(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
+{
+    static const bool then[] = {[STEP_DONE] = true, [STEP_WANT_READ] = true, [STEP_TURN] = true,
+                                [STEP_END] = true,  [STEP_FAIL] = true,      [STEP_REFUSED] = false};
+    return c->ssl != NULL && then[s->step] && !s->tried && cotls_buf_length(&c->out) > 0 &&
+           cotls_stream_flush(c) == 0 && !cotls_stream_taken(L, c, WAY_WRITE);
+}
+
+/* ---- turns ---- */
 
 /* Is there a scheduler with others to give a turn to? [-0, +0] */
 static bool has_others(lua_State *L, const struct cotls_conn *c)
@@ -257,14 +360,14 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     bool tired = c->tired;
     c->tired = false;
     if (s->timeout == 0 && tired) /* what there is may never end */
-        *results = cotls_end_with(L, c, s, "want_read", "would wait, and the timeout is 0");
+        *results = end_want(L, c, s, false);
     if (s->timeout == 0)
         return !tired;
     if (now >= deadline_of(c, s)) {
         *results = cotls_end_timeout(L, c, s);
         return false;
     }
-    if (!has_others(L, c))
+    if (c->stream || !has_others(L, c)) /* a stream's own functions wait */
         return true;
     s->turn = true;
     return suspend_slot(L, c, s, s->op->slot == SLOT_WRITE, now, results);
@@ -306,6 +409,8 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
         return take_turn(L, c, s, results);
     case STEP_WANT_READ:
     case STEP_WANT_WRITE:
+        if (c->stream)
+            return move_for(L, c, s, s->step == STEP_WANT_WRITE ? WAY_WRITE : WAY_READ, results);
         return wait_for(L, c, s, s->step == STEP_WANT_WRITE, results);
     default:
         *results = cotls_end_step(L, c, s, s->step);
@@ -394,14 +499,26 @@ static int run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return left;
 }
 
+/* Writes what the step has left to the stream; true to go on, else the C function is left with *results. May yield. */
+static bool push_output(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
+{
+    bool stays = true;
+    while (stays && has_output(L, c, s)) {
+        keep_error(L, c, s);
+        stays = move(L, c, s, WAY_WRITE, results);
+    }
+    return stays;
+}
+
 /* Goes on after a step, whose outcome is in s->step. May yield. */
 static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     int results;
     for (;;) {
         results = c->asks != NULL && c->ssl != NULL ? run_hooks(L, c, s) : STAYS;
-        if (results != STAYS || !act(L, c, &s, &results))
+        if (results != STAYS || (c->stream && !push_output(L, c, s, &results)) || !act(L, c, &s, &results))
             return results;
+        s->tried = false;
         s->step = step(L, c, s);
     }
 }
@@ -424,6 +541,20 @@ static int resumed(lua_State *L, int status, lua_KContext id)
     return woken(L, c, s, &results) ? proceed(L, c, s) : results;
 }
 
+/* After a yield in a stream's function; as with `hooked`, true or the handler is at s->base + 1. */
+static int moved_on(lua_State *L, int status, lua_KContext id)
+{
+    struct cotls_conn *c = lua_touserdata(L, 1);
+    struct cotls_slot *s = &c->slot[id];
+    enum cotls_way way = c->mover[WAY_WRITE] == s ? WAY_WRITE : WAY_READ;
+    int results;
+    enum cotls_moved moved =
+        cotls_stream_take(L, c, s, status != LUA_YIELD || !lua_toboolean(L, s->base + 1));
+    if (!has_moved(L, c, s, way, moved, &results))
+        return results;
+    return is_wanted(s, way) ? proceed(L, c, s) : go_on(L, c, s);
+}
+
 /* Sets up the slot of op; on a connection whose handshake is not done, that of
  * the handshake with op after it. */
 static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
@@ -440,6 +571,16 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
     return s;
 }
 
+/* The deadline that this operation alone was given, in the place of the timeout. */
+static void take_until(struct cotls_conn *c, struct cotls_slot *init)
+{
+    if (c->until == 0)
+        return;
+    init->deadline = c->until;
+    init->timeout = c->until == HUGE_VAL ? -1 : c->until > cotls_now() ? 1 : 0;
+    c->until = 0;
+}
+
 static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method,
                  bool raise)
 {
@@ -453,8 +594,11 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
         .leftover = c->failed,
     };
     struct cotls_slot *s;
+    take_until(c, &init);
     if (c->ssl != NULL && cotls_slot_busy(L, c, op))
         return cotls_end_with(L, c, &init, "busy", "another coroutine is at it");
+    if (c->stream && c->ssl != NULL)
+        cotls_stream_check(L, c);
     if (c->ssl == NULL)
         return cotls_end_closed(L, c, &init);
     if (c->failed && op->slot != SLOT_READ) {

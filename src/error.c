@@ -206,11 +206,24 @@ static const char *failure_code(const struct cotls_conn *c)
     return c->ssl_error == SSL_ERROR_SYSCALL ? "system" : "tls";
 }
 
-/* [-0, +0] what is known of the failure, on the error at the top; UV_CAUSE is at 2 */
+/* Reason and cause, from the table on top to the error below it. [-1, +0] */
+static void copy_told(lua_State *L)
+{
+    lua_getfield(L, -1, "reason");
+    lua_setfield(L, -3, "reason");
+    lua_getfield(L, -1, "cause");
+    lua_setfield(L, -3, "cause");
+    lua_pop(L, 1);
+}
+
+/* [-0, +0] what is known of the failure, on the error at the top; UV_CAUSE is at 2, UV_BROKEN at 3 */
 static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
 {
     int err = c->sys_errno != 0 ? c->sys_errno : c->send_errno;
-    if (strcmp(code, "system") == 0) {
+    if (strcmp(code, "system") == 0 && err < 0) { /* COTLS_BROKEN */
+        lua_rawgeti(L, 3, -err);
+        copy_told(L);
+    } else if (strcmp(code, "system") == 0) {
         cotls_set_string(L, "reason", strerror(err));
         set_integer(L, "errno", err);
     } else if (strcmp(code, "truncated") == 0) {
@@ -221,13 +234,9 @@ static void set_details(lua_State *L, struct cotls_conn *c, const char *code)
         cotls_push_verify(L, c);
         lua_setfield(L, -2, "verify");
     }
-    if (strcmp(code, "hook") == 0) {
-        if (lua_istable(L, 2)) {
-            lua_getfield(L, 2, "reason");
-            lua_setfield(L, -2, "reason");
-            lua_getfield(L, 2, "cause");
-            lua_setfield(L, -2, "cause");
-        }
+    if (strcmp(code, "hook") == 0 && lua_istable(L, 2)) {
+        lua_pushvalue(L, 2);
+        copy_told(L);
     }
     if (c->alert >= 0) {
         push_alert(L, c->alert, c->alert_sent);
@@ -267,7 +276,7 @@ static void push_failure(lua_State *L, struct cotls_conn *c, const char *operati
     set_details(L, c, code);
 }
 
-/* light userdata, UV_CAUSE → error */
+/* light userdata, UV_CAUSE, UV_BROKEN → error */
 static int make_error(lua_State *L)
 {
     const struct failure *f = lua_touserdata(L, 1);
@@ -299,7 +308,8 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
     lua_pushcfunction(L, make_error);
     lua_pushlightuserdata(L, &f);
     lua_getiuservalue(L, 1, UV_CAUSE);
-    cotls_call_clean(L, 2, 1);
+    lua_getiuservalue(L, 1, UV_BROKEN);
+    cotls_call_clean(L, 3, 1);
 }
 
 /* [-1, +2] nil under the error on top; returns their number */
@@ -308,6 +318,19 @@ int cotls_nil_error(lua_State *L)
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
+}
+
+/* xpcall's handler: { error = the value, traceback = text }. The second argument may be the coroutine that has failed. */
+int cotls_explain(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 2);
+    lua_settop(L, 2);
+    lua_createtable(L, 0, 2);
+    lua_pushvalue(L, 1);
+    lua_setfield(L, -2, "error");
+    luaL_traceback(L, co != NULL ? co : L, NULL, co == NULL);
+    lua_setfield(L, -2, "traceback");
+    return 1;
 }
 
 int cotls_fail(lua_State *L, const char *code, const char *operation, const char *reason)

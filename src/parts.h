@@ -13,6 +13,7 @@ void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation,
 void cotls_push_queue_reason(lua_State *L); /* [-0, +1] text of the queue's first error; clears it */
 void cotls_push_verify(lua_State *L, const struct cotls_conn *c);
 int cotls_nil_error(lua_State *L);
+int cotls_explain(lua_State *L); /* xpcall's handler: the `cause` shape */
 
 /* Each pushes nil and an error object: return cotls_fail(…). */
 int cotls_fail(lua_State *L, const char *code, const char *operation, const char *reason);
@@ -35,6 +36,7 @@ int cotls_run(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua
 int cotls_run_lines(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, lua_CFunction method);
 enum cotls_step cotls_outcome(struct cotls_conn *c, int ret);
 enum cotls_step cotls_flush_step(struct cotls_conn *c);
+enum cotls_step cotls_room_step(struct cotls_conn *c);
 int cotls_wait(lua_State *L);
 int cotls_poll(lua_State *L);
 int cotls_wait_ended(lua_State *L, int base);
@@ -71,6 +73,8 @@ int cotls_get_scheduler(lua_State *L);
 void cotls_push_scheduler(lua_State *L, const struct cotls_conn *c); /* [-0, +1] a table or nil */
 void cotls_note_waited(lua_State *L, struct cotls_conn *c);
 void cotls_release(lua_State *L, int index);
+void cotls_wake(lua_State *L, struct cotls_conn *c);
+bool cotls_can_park(lua_State *L, const struct cotls_conn *c);
 void cotls_call_method(lua_State *L, const char *name);
 
 /* ---- slot.c ---- */
@@ -172,6 +176,23 @@ extern const luaL_Reg cotls_hook_methods[];
 BIO *cotls_bio_fd(struct cotls_conn *c);
 int cotls_flush(struct cotls_conn *c); /* 1: all is sent; 0: not now; -1: c->send_errno */
 
+/* ---- bio_stream.c ---- */
+
+BIO *cotls_bio_stream(struct cotls_conn *c);
+int cotls_stream_flush(struct cotls_conn *c); /* cotls_flush of a stream */
+
+/* ---- stream.c: what a stream's functions are given, and what comes of their results ---- */
+
+/* MOVED also when the function failed: the next step meets that. */
+enum cotls_moved { MOVED, MOVED_TIMEOUT, MOVED_CANCELLED };
+
+int cotls_stream_call(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way,
+                      double deadline);
+enum cotls_moved cotls_stream_take(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool failed);
+bool cotls_stream_taken(lua_State *L, struct cotls_conn *c, enum cotls_way way);
+void cotls_stream_check(lua_State *L, struct cotls_conn *c);
+void cotls_stream_give(lua_State *L, int index);
+
 /* ---- connection.c ---- */
 
 struct cotls_conn *cotls_check_conn(lua_State *L);
@@ -181,12 +202,34 @@ struct cotls_text cotls_peer(struct cotls_conn *c); /* its address */
 struct cotls_bytes cotls_alpn(const struct cotls_conn *c);
 void cotls_conn_close(lua_State *L, int index, bool notify);
 int cotls_push_self(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+int cotls_is_connection(lua_State *L);
 int cotls_wrap(lua_State *L);
 void cotls_connection_open(lua_State *L);
+
+/* ---- transport.c ---- */
+
+/* wrap's frame: context, transport, options or nil, then the connection. */
+#define WRAP_TRANSPORT 2
+#define WRAP_OPTIONS 3
+
+struct cotls_transport {
+    int fd;                      /* -1: none */
+    struct cotls_socket *socket; /* one of ours, or NULL */
+    bool stream;
+};
+
+const char *cotls_transport_find(lua_State *L, struct cotls_conn *c,
+                                 struct cotls_transport *t); /* NULL, or why not */
+void cotls_transport_adopt(lua_State *L, struct cotls_conn *c, const struct cotls_transport *t);
+void cotls_transport_drain(const struct cotls_conn *c);
+void cotls_transport_close(lua_State *L, int index, bool notify);
 
 /* ---- transfer.c: read, write and shutdown ---- */
 
 extern const luaL_Reg cotls_transfer_methods[];
+int cotls_recv_until(lua_State *L);
+int cotls_write_until(lua_State *L);
+int cotls_try_write(lua_State *L);
 enum cotls_step cotls_fill(struct cotls_conn *c); /* one SSL_read into c->plain */
 void cotls_annotate_written(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 

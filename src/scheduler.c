@@ -101,6 +101,48 @@ void cotls_release(lua_State *L, int index)
         lua_pop(L, 1);
 }
 
+/* May somebody wait for the connection at index 1 without a descriptor? Who resumes a raw yield tries again. */
+bool cotls_can_park(lua_State *L, const struct cotls_conn *c)
+{
+    bool can = lua_isyieldable(L);
+    cotls_push_scheduler(L, c);
+    if (lua_istable(L, -1)) {
+        can = lua_getfield(L, -1, "wake") == LUA_TFUNCTION;
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return can;
+}
+
+/* pcall's frame: a scheduler, a waiter, what it waits for. */
+static int call_wake(lua_State *L)
+{
+    if (lua_getfield(L, 1, "wake") != LUA_TNIL) {
+        lua_pushvalue(L, 2);
+        lua_pushvalue(L, 3);
+        lua_call(L, 2, 0);
+    }
+    return 0;
+}
+
+/* Wakes who is parked on the connection at index 1. What goes wrong is not the caller's fault. [-0, +0] */
+void cotls_wake(lua_State *L, struct cotls_conn *c)
+{
+    static const char *const wants[] = {[WAY_READ] = "read", [WAY_WRITE] = "write"};
+    unsigned parked = c->parked;
+    int top = lua_gettop(L);
+    c->parked = 0;
+    for (int way = 0; way < WAY_COUNT; way++) {
+        lua_pushcfunction(L, call_wake);
+        if ((parked & 1U << way) != 0 && lua_getiuservalue(L, 1, UV_WAITED) == LUA_TTABLE) {
+            lua_pushvalue(L, 1);
+            lua_pushstring(L, wants[way]);
+            lua_pcall(L, 3, 0, 0);
+        }
+        lua_settop(L, top);
+    }
+}
+
 /* Remembers whom to tell when the fd closes; the scheduler is on top. [-0, +0] */
 void cotls_note_waited(lua_State *L, struct cotls_conn *c)
 {

@@ -6,6 +6,7 @@
 #include "cotls.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <openssl/err.h>
 #include <string.h>
 
@@ -311,7 +312,7 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
 {
     for (;;) {
         const void *data;
-        enum cotls_step step = cotls_flush_step(c);
+        enum cotls_step step = cotls_room_step(c);
         if (step == STEP_DONE)
             step = cotls_settle(c, s);
         if (step != STEP_DONE)
@@ -320,7 +321,7 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
             return STEP_SHUT;
         size_t n = next_bytes(L, c, s, &data);
         if (n == 0)
-            return STEP_DONE;
+            return cotls_flush_step(c);
         cotls_clear_errors();
         int r = SSL_write(c->ssl, data, (int)n);
         step = cotls_outcome(c, r);
@@ -472,6 +473,55 @@ static int conn_shutdown(lua_State *L)
     if (c->ssl != NULL && !c->established)
         return cotls_fail(L, "tls", "shutdown", "shutdown while in init: the handshake is not done");
     return cotls_run(L, c, kind == 0 ? &op_shutdown_write : &op_shutdown, conn_shutdown);
+}
+
+/* ---- for a connection that another one carries ---- */
+
+/* core.recv_until(conn, max, deadline or nil): recv with a deadline in the place of the timeout */
+int cotls_recv_until(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    luaL_checkinteger(L, 2);
+    c->until = luaL_optnumber(L, 3, HUGE_VAL);
+    lua_settop(L, 2);
+    return cotls_run(L, c, &op_recv, cotls_recv_until);
+}
+
+/* core.write_until(conn, bytes, deadline or nil): write, as above */
+int cotls_write_until(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    luaL_checkstring(L, 2);
+    c->until = luaL_optnumber(L, 3, HUGE_VAL);
+    lua_settop(L, 2);
+    return cotls_run(L, c, &op_write, cotls_write_until);
+}
+
+/* Is there nothing in the way of a record that is made now? */
+static bool can_write_now(lua_State *L, struct cotls_conn *c)
+{
+    return c->ssl != NULL && c->established && !c->failed && !cotls_is_asked(c) && !SSL_in_init(c->ssl) &&
+           c->mover[WAY_WRITE] == NULL && !cotls_slot_held(L, c, &c->slot[SLOT_WRITE]) &&
+           (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) == 0 && cotls_flush(c) == 1;
+}
+
+/* core.try_write(conn, bytes) → how many there are, or nothing: they went out at once, or never will */
+int cotls_try_write(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    size_t n;
+    const char *data = luaL_checklstring(L, 2, &n);
+    if (n == 0 || n > COTLS_RECORD || !can_write_now(L, c))
+        return 0;
+    cotls_clear_errors();
+    int r = SSL_write(c->ssl, data, (int)n);
+    cotls_clear_errors();
+    if (c->stream)
+        cotls_stream_give(L, 1);
+    if (r != (int)n || cotls_flush(c) != 1)
+        return 0;
+    lua_pushinteger(L, r);
+    return 1;
 }
 
 const luaL_Reg cotls_transfer_methods[] = {

@@ -93,6 +93,9 @@ compat.running = yields_through and coroutine.running or function()
   return co
 end
 
+--- May the running coroutine yield? Where the language doesn't tell: is it one?
+compat.is_yieldable = coroutine.isyieldable or function() return coroutine.running() ~= nil end
+
 --- coroutine.close, where there is something to close.
 compat.close = coroutine.close or function() end
 

@@ -7,6 +7,8 @@ local credentials = require "cotls.credentials"
 local file = require "cotls.file"
 local options = require "cotls.options"
 local net = require "cotls.net"
+local pair = require "cotls.pair"
+local transport = require "cotls.transport"
 
 local tls = {
   version = core.version,
@@ -15,6 +17,7 @@ local tls = {
   is_error = core.is_error,
   connect = net.connect,
   listen = net.listen,
+  pair = pair.connections,
 }
 function tls.context(given)
   local settings, err = options.context(given or {}, "tls.context", 2)
@@ -60,11 +63,22 @@ function Context.set_ticket_keys(ctx, keys)
   return core.set_ticket_keys(ctx, options.ticket_keys(keys, "set_ticket_keys", 2))
 end
 
-function Context.wrap(ctx, transport, given)
-  if given == nil then return core.wrap(ctx, transport) end
-  local settings, err = options.connection(given, core.context_role(ctx), "wrap", 2)
-  if not settings then return nil, err end
-  return core.wrap(ctx, transport, settings)
+function Context.wrap(ctx, object, given)
+  local settings, reason
+  if given ~= nil then
+    settings, reason = options.connection(given, core.context_role(ctx), "wrap", 2)
+    if not settings then return nil, reason end
+  end
+  if type(object) ~= "number" or settings and settings.transport then
+    local stream
+    stream, reason = transport.choose(object, settings and settings.transport)
+    if reason then return core.refused("transport", reason) end
+    if stream then
+      settings = settings or {}
+      settings.stream = stream
+    end
+  end
+  return core.wrap(ctx, object, settings)
 end
 
 function Context.set_ocsp_response(ctx, given)

@@ -26,7 +26,7 @@ return function(core)
 
   local methods = core.methods("cotls.connection")
   for _, name in ipairs(names) do methods[name] = waits(methods[name]) end
-  core.wait = waits(core.wait)
+  for _, name in ipairs { "wait", "recv_until", "write_until" } do core[name] = waits(core[name]) end
 
   local lines = methods.lines
   function methods.lines(...) return waits(lines(...)) end

@@ -243,7 +243,7 @@ function luv.wait(waiter, want, deadline)
   else
     entry[want], entry[DEADLINE[want]] = co, deadline
   end
-  if not ARMED[want][entry.mask] then
+  if entry.fd and not ARMED[want][entry.mask] then
     local ok, reason = running.watch.arm(entry, wanted(entry))
     if not ok then
       take_off(entry, co, want)
@@ -263,7 +263,42 @@ local function drop(waiter, entry)
   entries[waiter] = nil
   entry.released = true
   deadlines:forget(entry)
-  if running then running.watch.remove(entry) end
+  if running and entry.fd then running.watch.remove(entry) end
+end
+
+-- Who was woken: three values each. They are resumed by an idle handle, which runs before the loop would sleep.
+local woken, idle, idling = {}, nil, false
+
+local function resume_woken()
+  local list = woken
+  woken = {}
+  for i = 1, #list, 3 do
+    local entry, want, co = list[i], list[i + 1], list[i + 2]
+    if take_off(entry, co, want) then resume(co, true) end
+  end
+  if #woken == 0 and idling then
+    idle:stop()
+    idling = false
+  end
+end
+
+local function note_woken(entry, want, co)
+  local n = #woken
+  woken[n + 1], woken[n + 2], woken[n + 3] = entry, want, co
+  if not idling then
+    idle, idling = idle or uv.new_idle(), true
+    idle:start(resume_woken)
+  end
+end
+
+--- A scheduler's wake: ends the waits of a waiter without a descriptor for one want, from the loop.
+function luv.wake(waiter, want)
+  local entry = entries[waiter]
+  if not entry or not running then return end
+  if entry[want] then note_woken(entry, want, entry[want]) end
+  for _, wait in ipairs(entry.more or {}) do
+    if wait.want == want then note_woken(entry, want, wait.co) end
+  end
 end
 
 -- Fired for a wait whose descriptor is closed.
@@ -412,6 +447,8 @@ local function finish()
   for waiter, entry in pairs(entries) do drop(waiter, entry) end
   deadlines:clear()
   arm_timer()
+  woken = {}
+  if idling then resume_woken() end -- which stops it
   ended.watch.close()
   uv.run("nowait") -- the handles that are closing
   running = nil

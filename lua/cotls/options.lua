@@ -359,6 +359,15 @@ function options.ciphers(given, who, level)
   return given
 end
 
+local pair_types = { size = positive, client = kind("table"), server = kind("table") }
+
+--- Checks what tls.pair is given.
+-- @return the size or nil; connection options by side, not checked
+function options.pair(given, who, level)
+  local checked = check_all(who, given, pair_types, level + 1)
+  return checked.size, checked
+end
+
 --- Sorts what tls.connect and tls.listen are given: context options, connection options, the context.
 -- An option of both kinds is the connection's; a server's context takes it, so that one chosen by name has its own.
 function options.split(given, role, who, level)

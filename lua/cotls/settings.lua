@@ -19,7 +19,7 @@ local refused = core.refused -- option, reason → nil, err
 local PLAIN = {
   "role", "verify_client", "ocsp", "verify_depth", "purpose", "renegotiation", "post_handshake_auth",
   "session_timeout", "max_early_data", "anti_replay", "resume", "session_key", "early_data", "on_verify_may_accept",
-  "read_limit", "scheduler", "owns",
+  "read_limit", "scheduler", "owns", "transport",
 }
 
 local function plain(given, out)
@@ -255,8 +255,8 @@ local function names(given, out)
 end
 
 local function transport(given)
-  if given.transport and given.transport ~= "fd" then
-    return refused("transport", ('unknown kind "%s": must be "fd"'):format(given.transport))
+  if given.transport and given.transport ~= "fd" and given.transport ~= "stream" then
+    return refused("transport", ('unknown kind "%s": must be "fd" or "stream"'):format(given.transport))
   end
   return true
 end

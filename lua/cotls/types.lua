@@ -49,15 +49,38 @@
 ---| '"a"' # all up to the peer's close_notify; an empty string at the end
 ---| '"n"' # a number in Lua's notation
 
----A connected stream socket: a descriptor (then the connection's own), or an object whose `getfd`, `fileno` or
----`pollfd` gives one (it is kept alive, and its `close` is called by the connection's). It becomes non-blocking. So
----objects of LuaSocket, cqueues and luv (tcp, pipe) are taken as they are, unless bytes wait in their buffers or a
+---What a connection lies on. Chosen in this order, unless the option `transport` says which:
+---1. an integer: the descriptor of a connected stream socket, which is the connection's own from then on;
+---2. a cotls connection: TLS in TLS, a stream through its `recv` and `write`;
+---3. an object with `receiveany` and `send` (an OpenResty cosocket), or with `recv` and `write` and no `pollfd`: a
+---   stream;
+---4. an object whose `getfd`, `fileno` or `pollfd` gives a descriptor;
+---5. an object with `read` and `write`: a stream, see `cotls.Stream`.
+---
+---An object is kept alive, and its `close` is called by the connection's. A descriptor becomes non-blocking. Objects of
+---LuaSocket, cqueues and luv (tcp, pipe) have one and are taken as they are, unless bytes wait in their buffers or a
 ---handle of luv reads: what TLS would then miss.
----@alias cotls.Transport integer|table|userdata
+---docs/transports.md is the guide.
+---@alias cotls.Transport integer|table|userdata|cotls.Stream|cotls.Connection
 
----What a scheduler is asked to wait for: a connection, or a socket on its way to be one. `waiter:fileno()` is its
----descriptor.
----@alias cotls.Waiter cotls.Connection|userdata
+---A transport written in Lua. Its functions may yield; what they raise, and what they give beside what is named here,
+---fails the operation with code `"system"` and `err.cause`. `deadline` is on `tls.now()`'s clock, `nil` without one;
+---one that has passed means: don't wait. `nil, "timeout"`, and an error object of cotls with code `"timeout"`,
+---`"want_read"` or `"want_write"`, end the operation by a timeout (`"want_read"` or `"want_write"` where the
+---connection's is 0); an error object with code `"cancelled"` is what the operation then returns. It may be tried
+---again.
+---@class cotls.Stream
+---@field read fun(self, max: integer, deadline?: number): string?, any At least one and at most `max` bytes that are
+---  there now; `nil` at the end; or `nil` and why not.
+---@field write fun(self, bytes: string, deadline?: number): any, any, integer? Writes all: a true value. Or `nil`, why
+---  not, and how many bytes were written; one that gives up in time and doesn't say that can't be written to any more.
+---@field try_write? fun(self, bytes: string): integer? For the close_notify of `close`: writes all at once, without
+---  waiting or yielding, and gives their number; or does nothing. Without it `close` says nothing to the peer.
+---@field close? fun(self) Called once.
+
+---What a scheduler is asked to wait for: a connection, a socket on its way to be one, a pipe of `tls.pair`.
+---`waiter:fileno()` is its descriptor; `nil` for what only the scheduler's `wake` ends the waits of.
+---@alias cotls.Waiter cotls.Connection|table|userdata
 
 -- ---- the module ----
 
@@ -100,6 +123,16 @@ function tls.connect(host, port, options) end
 ---@return cotls.Listener? listener
 ---@return cotls.Error? err `"system"`: the address is taken or not the machine's; `"config"`.
 function tls.listen(host, port, options) end
+
+---Two connections joined in memory, not handshaken yet: for tests, and for TLS between two parts of one process. Each
+---direction is a pipe that holds so many bytes; who finds it full or empty waits through the scheduler in force, whose
+---`wake` ends the wait. One coroutine that holds both ends can't wait for itself: use two.
+---@param client_context cotls.Context
+---@param server_context cotls.Context
+---@param options? cotls.PairOptions
+---@return cotls.Connection? client
+---@return cotls.Connection|cotls.Error server Or the error: `"config"`.
+function tls.pair(client_context, server_context, options) end
 
 ---A session that was exported, in this process or another. See d2i_SSL_SESSION(3).
 ---@param exported string What `Session:export` gave. It is a secret.
@@ -334,7 +367,7 @@ function tls.is_error(value) end
 ---@field handshake_timeout? number|false As the context's.
 ---@field read_limit? integer As the context's.
 ---@field scheduler? cotls.Scheduler As the context's.
----@field transport? "fd" What kind of transport it is. Default: found out.
+---@field transport? "fd"|"stream" What kind of transport it is. Default: found out, see `cotls.Transport`.
 ---@field owns? boolean Close the transport with the connection? Default: true.
 ---@field session? cotls.Session|string Clients: a session to resume, or what it exports. One that was made with other
 ---  names to verify or under other settings of verification is not offered: a full handshake follows.
@@ -350,6 +383,11 @@ function tls.is_error(value) end
 ---Options of `tls.listen`: a context's and a connection's together, or a context and a connection's.
 ---@class cotls.ListenOptions : cotls.ContextOptions, cotls.ConnectionOptions
 ---@field context? cotls.Context A server's context, instead of options for one.
+
+---@class cotls.PairOptions
+---@field size? integer How many bytes each direction holds. Default: 65536.
+---@field client? cotls.ConnectionOptions The client's, as `ctx:wrap` takes them.
+---@field server? cotls.ConnectionOptions The server's.
 
 ---Options of `tls.make_certificate`.
 ---@class cotls.CertificateOptions
@@ -838,7 +876,7 @@ function Connection:use_certificate(credential) end
 ---@return cotls.Connection conn Itself.
 function Connection:set_ocsp_response(response) end
 
----The descriptor; `nil` once closed.
+---The descriptor; `nil` of a stream, and once closed.
 ---@return integer? fd
 function Connection:fileno() end
 
@@ -1163,6 +1201,9 @@ function Listener:set_context(context) end
 ---  cancels. To return too early does no harm. One connection may have two waits at a time, also for the same want.
 ---@field release? fun(waiter: cotls.Waiter) The descriptor is about to be closed: forget it, wake who waits for it.
 ---  Must not yield; the collector calls it too.
+---@field wake? fun(waiter: cotls.Waiter, want: cotls.Want) Ends the waits of a waiter without a descriptor for one
+---  want. Must not yield. Without it `tls.pair` can't wait, and a second coroutine that needs a stream's function while
+---  one is in it gets `"busy"`.
 ---@field blocking? boolean Its `wait` does not yield, so that it can be asked anywhere. Default: false.
 ---@field connect? fun(host: string, port: integer, deadline?: number): userdata?, cotls.Error? A connected socket;
 ---  without this `tls.connect` looks names up in the blocking way and waits by `wait`.
@@ -1226,6 +1267,11 @@ function luv.wait(waiter, want, deadline) end
 ---Stops watching a descriptor: before it is closed or given to somebody else.
 ---@param waiter cotls.Waiter|table
 function luv.release(waiter) end
+
+---Ends the waits of a waiter without a descriptor for one want. Who waits is resumed from the loop.
+---@param waiter cotls.Waiter|table
+---@param want cotls.Want
+function luv.wake(waiter, want) end
 
 ---Waiting under a controller of cqueues: `local scheduler = require "cotls.cqueues"`.
 ---

@@ -20,13 +20,21 @@ function watch.epoll(on_event)
   end
 
   handle:start("r", function() poller:deliver(deliver) end)
-  local self = {}
+  handle:unref()
+  local self, armed = {}, 0
+
+  -- With nothing in the set the loop must be able to end.
+  local function count(difference)
+    armed = armed + difference
+    if armed == 0 then handle:unref() elseif armed == difference then handle:ref() end
+  end
 
   --- Watches for a mask; nil, reason where the descriptor cannot be watched.
   function self.arm(entry, mask)
     if mask == entry.mask then return true end
     local ok, reason = poller:watch(entry.fd, mask, entry.mask ~= nil)
     if not ok then return nil, reason end
+    if not (mask and entry.mask) then count(mask and 1 or -1) end
     entry.mask = mask
     watched[entry.fd] = entry
     return true
