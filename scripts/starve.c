@@ -6,14 +6,13 @@
  *   starve.disarm()                              → has it come to that?
  *   starve.queue()      → the first error in OpenSSL's queue, or nil; empties it
  *   starve.sign(key, scheme, digest or nil, message) → a signature by the PEM key; nothing fails meanwhile */
-#include <lauxlib.h>
-#include <lua.h>
+#include "../src/compat.h"
+
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,7 +79,7 @@ static int starve_arm(lua_State *L)
 {
     int asker = luaL_checkoption(L, 1, NULL, askers);
     left = luaL_checkinteger(L, 2);
-    times = asker == OF_LUA ? 2 : 1; /* Lua collects garbage and tries again */
+    times = asker == OF_LUA && COTLS_RESUMABLE ? 2 : 1; /* since 5.2 Lua collects garbage and tries again */
     whose = asker;
     return 0;
 }

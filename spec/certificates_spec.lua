@@ -348,7 +348,7 @@ describe("scts", function()
         helper.temp_file(helper.server_leaf.certificate), "-key", helper.temp_file(helper.server_leaf.key),
         "-serverinfo", pem }
       helper.in_loop(function()
-        local ok, err = pcall(function()
+        local ok, err = compat.pcall(function()
           child:wait_for("ACCEPT")
           for _, asked in ipairs { false, "request" } do
             local conn = assert(tls.connect("localhost", port, { ca = helper.ca.certificate, ocsp = asked or nil }))

@@ -339,7 +339,7 @@ local function connect(options, kind, ...)
     FILES[kind].key, "-trace", "-keymatexport", LABEL, "-keymatexportlen", "42", ... }
   helper.in_loop(function()
     child = helper.start(argv)
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       child:wait_for("ACCEPT")
       local conn = assert(tls.connect("localhost", port, { context = helper.client_context(options), timeout = 10 }))
       told = tell(conn)

@@ -871,7 +871,7 @@ describe("luv.connect and luv.listen", function()
   local function with_lookup(stub, fn)
     local original = uv.getaddrinfo
     uv.getaddrinfo = stub
-    local got = compat.pack(pcall(fn))
+    local got = compat.pack(compat.pcall(fn))
     uv.getaddrinfo = original
     assert(got[1], got[2])
     return compat.unpack(got, 2, got.n)

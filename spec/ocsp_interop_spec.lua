@@ -104,7 +104,7 @@ end
 local function against(argv, ready, port, attempts)
   helper.in_loop(function()
     local child = helper.start(argv)
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       child:wait_for(ready)
       for _, attempt in ipairs(attempts) do
         local conn, failure = tls.connect("localhost", port, { ca = helper.ca.certificate, ocsp = attempt.ocsp,

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Pre-shared keys on TLS 1.2 and 1.3: with a peer of ours, with OpenSSL's and GnuTLS's programs; every way to be wrong.
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local helper = require "spec.helper"
@@ -350,7 +351,7 @@ local function serves(context, argv)
       conn:close()
     end)
     local child = helper.start(argv(listener:port()))
-    if pcall(child.wait_for, child, "first", 10) then child:write("a line\n") end
+    if compat.pcall(child.wait_for, child, "first", 10) then child:write("a line\n") end
     child:wait(10)
     child:stop()
     got.out = child.stdout .. child.stderr
@@ -362,7 +363,7 @@ end
 local function connects(argv, ready, port, context, fn)
   helper.in_loop(function()
     local child = helper.start(argv)
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       child:wait_for(ready)
       fn(tls.connect("127.0.0.1", port, { context = context, timeout = 10 }))
     end)

@@ -27,7 +27,7 @@ local function with_client(version, options, fn, ...)
     local listener = assert(tls.listen("127.0.0.1", 0, { context = helper.server_context(only(version, options)) }))
     local child = helper.start(append({ "openssl", "s_client", VERSION[version], "-connect",
       "127.0.0.1:" .. listener:port(), "-CAfile", FILES.ca, "-msg" }, compat.unpack(more)))
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       local conn = listener()
       assert(conn:accept())
       fn(conn, child)
@@ -46,7 +46,7 @@ local function with_server(version, options, fn, ...)
   helper.in_loop(function()
     local child = helper.start(append({ "openssl", "s_server", VERSION[version], "-accept", "127.0.0.1:" .. port,
       "-cert", FILES.cert, "-key", FILES.key, "-CAfile", FILES.ca, "-msg" }, compat.unpack(more)))
-    local ok, err = pcall(function()
+    local ok, err = compat.pcall(function()
       child:wait_for "ACCEPT"
       local context = helper.client_context(only(version, options))
       local conn = assert(tls.connect("localhost", port, { context = context }))

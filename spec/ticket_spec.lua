@@ -180,7 +180,7 @@ describe("session_timeout", function()
         local one = { server = helper.server_context(only), client = helper.client_context {
           min_version = version, max_version = version } }
         one.session = session_of(one.client, one.server)
-        one.what = ("%s, tickets = %s"):format(version, tickets)
+        one.what = ("%s, tickets = %s"):format(version, tostring(tickets))
         assert.is_true(version == "1.2" or one.session:ticket_lifetime() == 1)
         cases[#cases + 1] = one
       end

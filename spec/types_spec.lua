@@ -142,13 +142,16 @@ describe("the types file", function()
         assert.truthy(one.text, what .. " has no text")
         assert.equal(one.arguments, one.documented, what)
         local _, count = one.arguments:gsub("[%w_]+", "")
-        if debug.getinfo(export.table[name], "S").what == "Lua" then
+        local source = debug.getinfo(export.table[name], "S")
+        local told = info.nparams and not source.source:find("cotls/loop.lua", 1, true) -- whose functions stand for C
+        if source.what == "Lua" and told then
           compared = compared + 1
           assert.equal(count + export.self, info.nparams, what)
           assert.equal(one.arguments:find("...", 1, true) ~= nil, info.isvararg, what)
         end
       end
-      assert.truthy(compared > 0 or not export.lua)
+      local tells = debug.getinfo(print, "u").nparams -- not in Lua 5.1
+      assert.truthy(compared > 0 or not export.lua or not tells)
     end)
   end
 
@@ -166,7 +169,7 @@ end)
 describe("the options in the types file", function()
   local source = read "lua/cotls/options.lua"
   local context, connection = keys_of_table(source, "context_types"), keys_of_table(source, "connection_types")
-  local wrong = coroutine.create(print) -- no option is a thread
+  local wrong = coroutine.create(function() end) -- no option is a thread
 
   -- Is the name known? Then a thread is refused for its type.
   local function knows(name, fn, ...)
@@ -345,7 +348,7 @@ describe("a ClientHello in the types file", function()
     local given
     local server = helper.server_context { on_client_hello = function(_, it) given = it return true end }
     local client, conn = helper.handshaken(nil, nil, nil, { client = helper.client_context(), server = server })
-    assert.equal(names(given), names(doc.fields["cotls.Hello"]))
+    assert.equal(names(given()), names(doc.fields["cotls.Hello"]))
     client:close()
     conn:close()
   end)

@@ -369,7 +369,7 @@ describe("fingerprint and spki_pin", function()
     local path = helper.temp_file(PEM)
     local handle = assert(io.popen("openssl x509 -in " .. path .. " -noout -pubkey" ..
       " | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | openssl base64"))
-    assert.equal("sha256/" .. handle:read("l"), CERT:spki_pin())
+    assert.equal("sha256/" .. handle:read("*l"), CERT:spki_pin())
     handle:close()
   end)
 
