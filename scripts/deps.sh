@@ -24,7 +24,7 @@ packages_of() {
   case $1 in
     build) echo gcc libc6-dev make pkg-config "$language" libssl-dev ;;
     demo) echo lua-luv curl openssl ;;
-    test) echo lua-busted lua-luv lua-socket lua-cqueues curl openssl gnutls-bin strace redis-server ;;
+    test) echo lua-busted lua-luv lua-socket lua-sec lua-cqueues curl openssl gnutls-bin strace redis-server ;;
     lint) echo lua-check clang-format ;;
     asan) echo gcc ;;
     valgrind) echo valgrind libc6-dbg ;;

@@ -115,6 +115,7 @@ local EXPORTS = {
   { variable = "luv", lua = true, class = "cotls.luv", table = luv, self = 0 },
   { variable = "cqueues", lua = true, class = "cotls.cqueues", table = require "cotls.cqueues", self = 0 },
   { variable = "blocking", lua = true, class = "cotls.blocking", table = require "cotls.blocking", self = 0 },
+  { variable = "luasec", lua = true, class = "cotls.luasec", table = require "cotls.luasec", self = 0 },
   { variable = "Context", lua = true, class = "cotls.Context", table = core.methods "cotls.context", self = 1 },
   { variable = "Connection", class = "cotls.Connection", table = core.methods "cotls.connection", self = 1 },
   { variable = "X509", class = "cotls.X509", table = core.methods "cotls.x509", self = 1 },

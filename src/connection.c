@@ -266,6 +266,9 @@ static int conn_gc(lua_State *L)
     cotls_conn_close(L, 1, false);
     cotls_record_free(c);
     cotls_asks_free(c);
+    free(c->verify_errors);
+    c->verify_errors = NULL;
+    c->verify_error_count = 0;
     free(c->verify_subject);
     c->verify_subject = NULL;
     OPENSSL_free(c->psk_identity);

@@ -219,6 +219,18 @@ static const char *apply(lua_State *L, struct cotls_ctx *x, const struct cotls_s
     return NULL;
 }
 
+/* All settings of the table at 2, to the context at 1 → context, or nil, err */
+static int apply_all(lua_State *L, struct cotls_ctx *x)
+{
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        const char *refused = apply(L, x, settings[i]);
+        if (refused != NULL)
+            return cotls_is_error(L, -1) ? cotls_nil_error(L) : cotls_fail_config(L, refused);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
 static int make_context(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -233,13 +245,24 @@ static int make_context(lua_State *L)
         return luaL_error(L, "OpenSSL makes no context: %s", lua_tostring(L, -1));
     }
     set_defaults(x);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        const char *refused = apply(L, x, settings[i]);
-        if (refused != NULL)
-            return cotls_is_error(L, -1) ? cotls_nil_error(L) : cotls_fail_config(L, refused);
-    }
-    lua_settop(L, 1);
-    return 1;
+    return apply_all(L, x);
+}
+
+static int change_context(lua_State *L)
+{
+    struct cotls_ctx *x = cotls_check_context(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    return apply_all(L, x);
+}
+
+/* core.change_context(context, settings) → context, or nil, err: before any connection is made of it */
+int cotls_change_context(lua_State *L)
+{
+    lua_pushcfunction(L, change_context);
+    lua_insert(L, 1);
+    cotls_call_clean(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 /* core.context(settings) → context, or nil, err */

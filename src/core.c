@@ -129,6 +129,7 @@ static void make_state(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"context", cotls_context},
+    {"change_context", cotls_change_context},
     {"credential", cotls_credential},
     {"context_scheduler", cotls_context_scheduler},
     {"context_role", cotls_context_role},
@@ -190,5 +191,6 @@ int luaopen_cotls_core(lua_State *L)
     lua_pushliteral(L, COTLS_VERSION);
     lua_setfield(L, -2, "version");
     cotls_loop_open(L);
+    cotls_luasec_open(L);
     return 1;
 }

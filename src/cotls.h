@@ -186,6 +186,8 @@ struct cotls_ctx {
     bool takes; /* on_session_get decides alone whether a session is there: early data is accepted once */
     bool post_handshake_auth; /* a client that offers it */
     bool ocsp_required;       /* a client that refuses a server without an OCSP staple */
+    bool verify_goes_on;      /* LuaSec's lsec_continue: what is wrong with a chain is only noted */
+    bool verify_no_purpose;   /* LuaSec's lsec_ignore_purpose: a client's certificate may be a server's */
 };
 enum {
     UV_CTX_SCHEDULER = 1,
@@ -224,6 +226,14 @@ enum cotls_step {
 
 struct cotls_conn;
 struct cotls_slot;
+struct cotls_luasec;
+
+#define COTLS_VERIFY_ERRORS 64 /* as many as are noted */
+
+/* What is wrong with a certificate of a chain. */
+struct cotls_verify_error {
+    int depth, code;
+};
 
 /* An operation: one SSL_* call, and what turns its outcome into results. */
 struct cotls_op {
@@ -406,7 +416,11 @@ struct cotls_conn {
     struct stack_st_X509 *refused; /* the chain that verification has refused, or NULL */
 
     lua_KFunction
-        resume[SLOT_COUNT]; /* what goes on where a slot's method was left, else NULL; see leave.c */
+        resume[SLOT_COUNT];      /* what goes on where a slot's method was left, else NULL; see leave.c */
+    struct cotls_luasec *luasec; /* whose connection it is, see luasec.c; or NULL */
+    struct cotls_verify_error
+        *verify_errors; /* from malloc, where verify_goes_on or verify_no_purpose; or NULL */
+    size_t verify_error_count;
 };
 enum {
     UV_CONTEXT = 1,

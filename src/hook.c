@@ -65,6 +65,17 @@ static int ask_verify(struct cotls_conn *c, SSL *ssl, X509_STORE_CTX *store)
     return good && ok;
 }
 
+/* X509_STORE_CTX_set_verify_cb(3), where LuaSec's verifyext wants what is wrong noted */
+int cotls_hook_verify_error(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct cotls_conn *c = SSL_get_app_data(ssl);
+    if (ok != 0)
+        return ok;
+    cotls_verify_note(c, X509_STORE_CTX_get_error_depth(store), X509_STORE_CTX_get_error(store));
+    return c->active->verify_goes_on;
+}
+
 /* SSL_CTX_set_cert_verify_callback(3) */
 int cotls_hook_verify(X509_STORE_CTX *store, void *arg)
 {

@@ -87,6 +87,7 @@ void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
 /* ---- hook.c: what OpenSSL calls ---- */
 
 int cotls_hook_verify(X509_STORE_CTX *store, void *arg);
+int cotls_hook_verify_error(int ok, X509_STORE_CTX *store);
 void cotls_hook_info(const SSL *ssl, int where, int ret);
 int cotls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in,
                     unsigned int inlen, void *arg);
@@ -230,6 +231,7 @@ extern const luaL_Reg cotls_transfer_methods[];
 int cotls_recv_until(lua_State *L);
 int cotls_write_until(lua_State *L);
 int cotls_try_write(lua_State *L);
+extern const struct cotls_op cotls_op_write;
 enum cotls_step cotls_fill(struct cotls_conn *c); /* one SSL_read into c->plain */
 void cotls_annotate_written(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
@@ -282,6 +284,7 @@ bool cotls_refuse(lua_State *L, const char *reason); /* [-0, +1] false, always *
 
 struct cotls_ctx *cotls_check_context(lua_State *L, int index);
 int cotls_context(lua_State *L);
+int cotls_change_context(lua_State *L);
 int cotls_context_scheduler(lua_State *L);
 int cotls_context_role(lua_State *L);
 int cotls_is_context(lua_State *L);
@@ -418,6 +421,7 @@ extern const struct cotls_setting cotls_trust_settings[];
 
 extern const struct cotls_setting cotls_verify_settings[];
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store);
+void cotls_verify_note(struct cotls_conn *c, int depth, int code);
 void cotls_verify_judged(struct cotls_conn *c, long code);
 void cotls_verify_nobody(struct cotls_ctx *x);
 void cotls_verify_fail(struct cotls_conn *c, int code, const char *text, const X509 *cert);
@@ -533,6 +537,12 @@ void cotls_socket_open(lua_State *L);
 /* ---- poller.c ---- */
 
 const luaL_Reg *cotls_poller_open(lua_State *L); /* its functions */
+
+/* ---- luasec.c and its parts: what cotls.luasec is made of ---- */
+
+void cotls_luasec_open(lua_State *L);
+extern const luaL_Reg cotls_luasec_context_functions[], cotls_luasec_option_functions[],
+    cotls_luasec_x509_functions[];
 
 /* ---- x509.c ---- */
 

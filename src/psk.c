@@ -371,6 +371,7 @@ static bool copy_keys(lua_State *L, struct cotls_ctx *x)
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1), count++)
         bytes += lua_rawlen(L, -2) + lua_rawlen(L, -1);
     size = sizeof *x->psk + count * sizeof *x->psk->keys + bytes;
+    cotls_psk_free(x->psk); /* of an earlier setting */
     x->psk = OPENSSL_zalloc(size);
     if (x->psk == NULL)
         return false;

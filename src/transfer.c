@@ -379,8 +379,8 @@ static enum cotls_step shutdown_step(lua_State *L, struct cotls_conn *c, struct 
 static const struct cotls_op op_read = {"read", SLOT_READ, false, read_step, push_read, annotate_read};
 static const struct cotls_op op_recv = {"recv", SLOT_READ, false, recv_step, push_received, annotate_read};
 static const struct cotls_op op_peek = {"peek", SLOT_READ, false, recv_step, push_peeked, annotate_read};
-static const struct cotls_op op_write = {"write",    SLOT_WRITE,      false,
-                                         write_step, cotls_push_self, cotls_annotate_written};
+const struct cotls_op cotls_op_write = {"write",    SLOT_WRITE,      false,
+                                        write_step, cotls_push_self, cotls_annotate_written};
 static const struct cotls_op op_shutdown_write = {"shutdown",          SLOT_WRITE,      false,
                                                   shutdown_write_step, cotls_push_self, NULL};
 static const struct cotls_op op_shutdown = {"shutdown",    SLOT_WHOLE,      false,
@@ -461,7 +461,7 @@ static int conn_write(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     for (int arg = 2; arg <= lua_gettop(L); arg++)
         luaL_checkstring(L, arg); /* a number becomes its text */
-    return cotls_run(L, c, &op_write, conn_write);
+    return cotls_run(L, c, &cotls_op_write, conn_write);
 }
 
 static int conn_shutdown(lua_State *L)

@@ -112,12 +112,34 @@ static bool check_ours(struct cotls_conn *c, X509_STORE_CTX *store)
     return true;
 }
 
+/* LuaSec's verifyext: what is wrong is noted, as far as there is room. */
+void cotls_verify_note(struct cotls_conn *c, int depth, int code)
+{
+    if (c->verify_errors == NULL)
+        c->verify_errors = calloc(COTLS_VERIFY_ERRORS, sizeof *c->verify_errors);
+    if (c->verify_errors != NULL && c->verify_error_count < COTLS_VERIFY_ERRORS)
+        c->verify_errors[c->verify_error_count++] = (struct cotls_verify_error){depth, code};
+}
+
+static void extend(const struct cotls_conn *c, X509_STORE_CTX *store)
+{
+    X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(store);
+    if (c->active->verify_no_purpose && param != NULL) {
+        X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_SSL_SERVER);
+        X509_VERIFY_PARAM_set_trust(param, X509_TRUST_SSL_SERVER);
+    }
+    if (c->active->verify_no_purpose || c->active->verify_goes_on)
+        X509_STORE_CTX_set_verify_cb(store, &cotls_hook_verify_error);
+}
+
 /* The chain by OpenSSL, then what is ours. What either leaves in OpenSSL's error queue (a signature that is wrong,
  * a file that is not there) would stand before the failure of the handshake and be taken for it. */
 bool cotls_verify_chain(struct cotls_conn *c, X509_STORE_CTX *store)
 {
     c->verify_text = NULL;
     c->dane_match = NULL;
+    c->verify_error_count = 0;
+    extend(c, store);
     ERR_set_mark();
     bool ok = X509_verify_cert(store) > 0;
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)

@@ -1381,4 +1381,24 @@ function blocking.wait(waiter, want, deadline) end
 ---@param waiter cotls.Waiter|table
 function blocking.release(waiter) end
 
+---How `cotls.luasec.install` makes the drop-in behave.
+---@class cotls.LuasecOptions
+---@field strict? boolean cotls' defaults in the place of LuaSec's: clients verify chain and name and trust the system's CAs, TLS 1.2 is the floor, no renegotiation (default false).
+---@field yielding? boolean In a coroutine, with a scheduler in `tls.scheduler`, calls wait by it (default false: they block).
+
+---A drop-in for LuaSec: `require("cotls.luasec").install()`, or `lua -l cotls.luasec_preload script.lua`.
+---@class cotls.luasec
+local luasec = {}
+
+---Makes `require` give what is made of cotls for ssl, ssl.core, ssl.context, ssl.x509, ssl.config, ssl.https and
+---ssl.options, through `package.preload`. What has required LuaSec's own before keeps that.
+---@param options? cotls.LuasecOptions
+---@return cotls.luasec luasec
+function luasec.install(options) end
+
+---One of these modules, without any installation.
+---@param name string As it is required: `"ssl"`.
+---@return table module
+function luasec.module(name) end
+
 return tls

@@ -1,0 +1,136 @@
+-- SPDX-License-Identifier: MIT
+-- What a context's functions and a connection's server names say in the course of a handshake: cotls' hooks ask
+-- them. And the connection itself, which is made when it is first needed.
+
+local core = require "cotls.core"
+local options = require "cotls.options"
+local waits = require "cotls.luasec.waits"
+
+local luasec = core.luasec
+
+local handshake = {}
+
+-- cotls connection → the state of the object whose it is, while its handshake runs.
+local states = setmetatable({}, { __mode = "k" })
+
+-- RFC 7301 section 3.1
+local function wire_of(list)
+  local parts = {}
+  for i, name in ipairs(list) do parts[i] = string.char(#name) .. name end
+  return table.concat(parts)
+end
+
+-- The first of the server's names that the client offers, as a list in wire format; or nil.
+local function common(wire, offered)
+  local is_offered, at = {}, 1
+  for _, name in ipairs(offered) do is_offered[name] = true end
+  while at <= #wire do
+    local n = wire:byte(at)
+    local name = wire:sub(at + 1, at + n)
+    if is_offered[name] then return string.char(#name) .. name end
+    at = at + n + 1
+  end
+end
+
+-- The context that the server name asks for; nil: it is refused.
+local function chosen(s, conn, name)
+  local wanted = name and s.sni and s.sni[name]
+  local other = wanted and luasec.test(wanted, "SSL:Context")
+  if other then return luasec.switch(conn, other.core) and other or nil end
+  if name and s.sni and s.strict_sni then return nil end
+  return s.context
+end
+
+local function on_client_hello(conn, hello)
+  local s = states[conn]
+  if not s then return true end
+  local active = chosen(s, conn, hello.server_name)
+  if not active then return nil, "unrecognized_name" end
+  s.active = active
+  if active.alpn and hello.alpn then
+    local wire = active.alpn(wire_of(hello.alpn))
+    luasec.set_alpn(conn, type(wire) == "string" and common(wire, hello.alpn) or nil)
+  end
+  return true
+end
+
+local KEY_MAX, IDENTITY_MAX = 512, 128 -- OpenSSL's PSK_MAX_PSK_LEN, and what it lets TLS 1.2 have of an identity
+
+local function on_psk(conn, identity)
+  local s = states[conn]
+  local give = s and (s.active or s.context).server_psk
+  local key = give and give(identity, KEY_MAX)
+  if type(key) == "string" and #key > 0 then return key end
+  return nil
+end
+
+--- From now on the hooks are asked on connections of the context.
+function handshake.hook(context)
+  local hooks = { on_client_hello = on_client_hello, on_psk = context.server_psk and on_psk or nil }
+  context.hooked = true
+  return core.change_context(context.core, { hooks = hooks, on_psk = hooks.on_psk ~= nil or nil })
+end
+
+-- ---- connections ----
+
+-- A client's key is asked for now: what the server might hint at comes too late for that, and TLS 1.3 has no hints.
+local function ask_psk(context)
+  local identity, key = context.client_psk(nil, IDENTITY_MAX, KEY_MAX)
+  if type(identity) ~= "string" or type(key) ~= "string" or identity == "" or key == "" then return end
+  if identity == context.psk_identity and key == context.psk_key then return end
+  context.psk_identity, context.psk_key = identity, key
+  core.change_context(context.core, { psk = { [identity] = key } })
+end
+
+-- What is done once, before the first connection.
+local function prepare(context)
+  if context.dhparam then
+    local ok, pem = pcall(context.dhparam, false, 2048)
+    context.dhparam = nil
+    if ok and type(pem) == "string" then luasec.set_dh(context.core, pem) end
+  end
+  if context.strict and context.mode == "client" and not context.trusts and not context.verify.none then
+    context.trusts = true
+    core.change_context(context.core, { ca = { files = {}, directories = {}, system = true } })
+  end
+end
+
+-- The names that a strict client checks, and asks for.
+local function wrap_options(s)
+  local made = {}
+  if s.context.strict and s.context.mode == "client" and s.name then
+    local reason
+    made, reason = options.connection({ server_name = s.name }, "client", "dohandshake", 2)
+    if not made then return nil, reason end
+  end
+  made.owns = false
+  made.scheduler = waits.scheduler(s)
+  return made
+end
+
+--- The cotls connection of an object; nil, err where it can't be made.
+function handshake.connection(self, s)
+  if s.conn then return s.conn end
+  local context = s.context
+  prepare(context)
+  if context.client_psk and context.mode == "client" then ask_psk(context) end
+  local given, err = wrap_options(s)
+  if not given then return nil, err end
+  local conn
+  conn, err = core.wrap(context.core, self:getfd(), given)
+  if not conn then return nil, err end
+  if context.mode == "server" then conn:set_accept_state() else conn:set_connect_state() end
+  luasec.attach(self, conn)
+  if s.name and not given.server_name then luasec.set_name(conn, s.name) end
+  if context.hooked then states[conn] = s end
+  s.conn = conn
+  waits.apply(s)
+  return conn
+end
+
+--- The handshake is over, well or not.
+function handshake.over(s)
+  if s.conn then states[s.conn] = nil end
+end
+
+return handshake
