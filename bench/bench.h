@@ -55,7 +55,7 @@ bool fleet_collect(struct fleet *f);
 bool certificate_make(const char *certificate, const char *key);
 
 /* scenario.c */
-enum { GROUPS = 4, MAX_SCENARIOS = 8, MAX_SERVERS = 12, MAX_ROUNDS = 101 };
+enum { GROUPS = 4, MAX_SCENARIOS = 8, MAX_SERVERS = 16, MAX_ROUNDS = 101 };
 
 struct scale {
     size_t full, resumed, echoes, blocks, small, large, held_small, held_large;

@@ -23,7 +23,7 @@ enum { NO_LIMIT = 1000000, SELECT_LIMIT = 1000, ARGUMENTS = 12, DEFAULT_ROUNDS =
 
 struct server {
     struct kind kind;
-    const char *program[4];
+    const char *program[5];
 };
 
 static const struct server servers[] = {
@@ -36,6 +36,10 @@ static const struct server servers[] = {
     {{"luasec-select", SELECT_LIMIT, false}, {"%l", "%d/server_luasec.lua", "select"}},
     {{"luasec-luv", NO_LIMIT, false}, {"%l", "%d/server_luasec.lua", "luv"}},
     {{"luasec-blocking", 1, true}, {"%l", "%d/server_luasec.lua", "blocking"}},
+    {{"drop-in-select", SELECT_LIMIT, false},
+     {"%l", "-lcotls.luasec_preload", "%d/server_luasec.lua", "select"}},
+    {{"drop-in-luv", NO_LIMIT, false}, {"%l", "-lcotls.luasec_preload", "%d/server_luasec.lua", "luv"}},
+    {{"drop-in-blocking", 1, true}, {"%l", "-lcotls.luasec_preload", "%d/server_luasec.lua", "blocking"}},
     {{"node", NO_LIMIT, false}, {"%n", "--expose-gc", "%d/server_node.js"}},
 };
 
@@ -168,7 +172,7 @@ static void command_line(const struct settings *s, const struct server *server, 
         argv[n++] = expand(s, s->wrapper);
         argv[n++] = expand(s, server->kind.name);
     }
-    for (int i = 0; i < 4 && server->program[i] != NULL; i++)
+    for (int i = 0; i < 5 && server->program[i] != NULL; i++)
         argv[n++] = expand(s, server->program[i]);
     argv[n++] = expand(s, s->certificate);
     argv[n++] = expand(s, s->key);

@@ -494,7 +494,7 @@ int cotls_write_until(lua_State *L)
     luaL_checkstring(L, 2);
     c->until = luaL_optnumber(L, 3, HUGE_VAL);
     lua_settop(L, 2);
-    return cotls_run(L, c, &op_write, cotls_write_until);
+    return cotls_run(L, c, &cotls_op_write, cotls_write_until);
 }
 
 /* Is there nothing in the way of a record that is made now? */

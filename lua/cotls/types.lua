@@ -1383,8 +1383,8 @@ function blocking.release(waiter) end
 
 ---How `cotls.luasec.install` makes the drop-in behave.
 ---@class cotls.LuasecOptions
----@field strict? boolean cotls' defaults in the place of LuaSec's: clients verify chain and name and trust the system's CAs, TLS 1.2 is the floor, no renegotiation (default false).
----@field yielding? boolean In a coroutine, with a scheduler in `tls.scheduler`, calls wait by it (default false: they block).
+---@field strict? boolean cotls' defaults (system CAs, chain and name verified, TLS 1.2), not LuaSec's (default false).
+---@field yielding? boolean In a coroutine calls wait by `tls.scheduler`, if there is one (default false: they block).
 
 ---A drop-in for LuaSec: `require("cotls.luasec").install()`, or `lua -l cotls.luasec_preload script.lua`.
 ---@class cotls.luasec

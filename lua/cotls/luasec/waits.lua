@@ -11,7 +11,8 @@ local waits = {}
 local asked = setmetatable({}, { __mode = "k" })
 
 local function can_yield()
-  if coroutine.isyieldable then return coroutine.isyieldable() end
+  local isyieldable = rawget(coroutine, "isyieldable") -- not in Lua 5.1
+  if isyieldable then return isyieldable() end
   local running, main = coroutine.running()
   return running ~= nil and not main
 end
