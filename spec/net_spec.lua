@@ -184,6 +184,32 @@ describe("tls.connect and tls.listen", function()
     listener:close()
   end)
 
+  it("a scheduler's connect may give a stream", function()
+    local function connect(host, port, deadline)
+      local socket, stream = assert(luv.connect(host, port, deadline)), {}
+      function stream.read(_, max)
+        while true do
+          local data, name = helper.read_fd(socket:fileno(), max)
+          if name ~= "EAGAIN" then return data ~= "" and data or nil, name end
+          luv.wait(socket, "read")
+        end
+      end
+      function stream.write(_, bytes) return helper.write_fd(socket:fileno(), bytes) end
+      function stream.close() socket:close() end
+      return stream
+    end
+    helper.in_loop(function()
+      local listener = listen()
+      serve(listener)
+      local conn = assert(tls.connect("localhost", listener:port(), { context = CLIENT,
+        scheduler = helper.with(luv, { connect = connect }) }))
+      assert.is_nil(conn:fileno())
+      assert.equal("function", type(conn:transport().read))
+      talk(conn)
+      listener:close()
+    end)
+  end)
+
   it("the shared default context verifies: an unknown CA is refused", function()
     helper.in_loop(function()
       local listener = listen()

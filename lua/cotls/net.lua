@@ -4,6 +4,7 @@
 local compat = require "cotls.compat"
 local core = require "cotls.core"
 local options = require "cotls.options"
+local transport = require "cotls.transport"
 
 local net = {}
 
@@ -150,6 +151,7 @@ function net.connect(host, port, given)
   socket, err = connect_socket(host, port, deadline, scheduler_in_force(settings, context))
   if not socket then return nil, err end
   if deadline then settings.handshake_timeout = math.max(deadline - core.now(), 0) end
+  settings.stream = transport.choose(socket) -- a scheduler's may be one
   local conn
   conn, err = core.wrap(context, socket, settings)
   if not conn then
