@@ -71,7 +71,7 @@ endif
 
 .DEFAULT_GOAL = build
 .DELETE_ON_ERROR:
-.PHONY: help build deps test mutants demo bench bench-quick lint format asan valgrind tsan docs rock ci \
+.PHONY: help build deps test test-nginx nginx-core mutants demo bench bench-quick lint format asan valgrind tsan docs rock ci \
         install uninstall clean specs FORCE
 
 help: ## lists these verbs
@@ -121,6 +121,19 @@ test: ## runs the specs
 # their time limits are to be stretched.
 specs:
 	@$(IN_TREE) $(LUA) $(BUSTED) $(SPEC)
+
+# The nginx of Debian's packages, unpacked in build/nginx; it loads the core for LuaJIT.
+test-nginx: ## runs cotls in nginx with its Lua module (Debian's, not installed)
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory nginx-core LUA=luajit
+	@sh scripts/nginx.sh build/nginx
+	@COTLS_NGINX="$(CURDIR)/build/nginx" COTLS_LUAJIT="$(CURDIR)/build/luajit" \
+	 $(MAKE) --no-print-directory specs SPEC=spec/nginx
+
+nginx-core:
+	@$(DEPS) build
+	@$(MAKE) --no-print-directory build
 
 mutants: ## takes out each check of docs/testing.md once and sees its spec fail
 	@$(DEPS) build test

@@ -110,10 +110,14 @@ local listener = assert(tls.listen("127.0.0.1", 0, { certificate = helper.server
   key = helper.server_leaf.key }))
 listener:close()
 
+-- Outside of nginx its Lua module's own modules are missing.
+package.preload["ngx.semaphore"] = function() return {} end
+
 local EXPORTS = {
   { variable = "tls", lua = true, class = "cotls", table = tls, self = 0 },
   { variable = "luv", lua = true, class = "cotls.luv", table = luv, self = 0 },
   { variable = "cqueues", lua = true, class = "cotls.cqueues", table = require "cotls.cqueues", self = 0 },
+  { variable = "ngx", lua = true, class = "cotls.ngx", table = require "cotls.ngx", self = 0 },
   { variable = "blocking", lua = true, class = "cotls.blocking", table = require "cotls.blocking", self = 0 },
   { variable = "luasec", lua = true, class = "cotls.luasec", table = require "cotls.luasec", self = 0 },
   { variable = "Context", lua = true, class = "cotls.Context", table = core.methods "cotls.context", self = 1 },

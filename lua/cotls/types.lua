@@ -1192,8 +1192,8 @@ function Listener:set_context(context) end
 
 -- ---- schedulers ----
 
----Who waits for connections, in the place of the raw yields: a table. `cotls.luv`, `cotls.cqueues` and `cotls.blocking`
----are such.
+---Who waits for connections, in the place of the raw yields: a table. `cotls.luv`, `cotls.cqueues`, `cotls.ngx` and
+---`cotls.blocking` are such.
 ---@class cotls.Scheduler
 ---@field wait fun(waiter: cotls.Waiter, want: cotls.Want, deadline?: number): any, any Returns once `waiter:fileno()`
 ---  is readable or writable: nothing, or a true value. To end the operation: `nil, "timeout"` when the deadline (on
@@ -1332,6 +1332,46 @@ function cqueues.wake(waiter, want) end
 ---Makes cqueues forget a descriptor, and wakes who waits for it: before it is closed or given to somebody else.
 ---@param waiter cotls.Waiter|table
 function cqueues.release(waiter) end
+
+---Waiting in nginx with its Lua module (OpenResty): `tls.scheduler = require "cotls.ngx"` in init_by_lua. Connections
+---are over cosockets, which wait by themselves. See docs/openresty.md.
+---@class cotls.ngx : cotls.Scheduler
+local ngx = {}
+
+---Starts a light thread of the request (ngx.thread.spawn); it runs until its first wait, and ends with the request.
+---@param fn function
+---@param ... any Arguments for it.
+---@return thread co
+function ngx.spawn(fn, ...) end
+
+---Waits (ngx.sleep).
+---@param seconds number
+function ngx.sleep(seconds) end
+
+---A connected cosocket, as `tls.connect` asks for it. Names are looked up by nginx's `resolver`.
+---@param host string
+---@param port integer
+---@param deadline? number On `tls.now()`'s clock.
+---@return table? socket
+---@return cotls.Error? err
+function ngx.connect(host, port, deadline) end
+
+---Waits for what has no descriptor, until `wake`. nginx watches no descriptors of others: that is an error.
+---@param waiter cotls.Waiter|table
+---@param want cotls.Want
+---@param deadline? number On `tls.now()`'s clock.
+---@return any ok True, or a false value and why: `"timeout"`, or an error object.
+---@return any why
+function ngx.wait(waiter, want, deadline) end
+
+---Ends the waits of a waiter.
+---@param waiter table
+---@param want cotls.Want
+function ngx.wake(waiter, want) end
+
+---Wakes who waits for it.
+---@param waiter cotls.Waiter|table
+function ngx.release(waiter) end
 
 ---Waiting by blocking the process in poll(2), in a coroutine too: `local blocking = require "cotls.blocking"`. For
 ---scripts that do one thing after the other, and for hooks or servers written for `cotls.luv` that are to run so.
