@@ -71,7 +71,8 @@ endif
 
 .DEFAULT_GOAL = build
 .DELETE_ON_ERROR:
-.PHONY: help build deps test test-nginx nginx-core mutants demo bench bench-quick lint format asan valgrind tsan docs rock ci \
+.PHONY: help build deps test test-nginx nginx-core faults faults-asan mutants demo bench bench-quick lint format asan \
+        valgrind tsan docs rock ci \
         install uninstall clean specs FORCE
 
 help: ## lists these verbs
@@ -140,6 +141,25 @@ mutants: ## takes out each check of docs/testing.md once and sees its spec fail
 	@$(MAKE) --no-print-directory build
 	@$(LUA) scripts/mutants.lua $(if $(MUTANTS),"$(MUTANTS)")
 
+# The module with its calls of malloc, recv and others led through scripts/faults/inject.c.
+FAULTS_CORE = $(BUILD)/faults/cotls/core.so
+FAULTS      = step=1
+
+$(FAULTS_CORE): $(OBJECTS) $(wildcard scripts/faults/inject.c scripts/faults/link.sh) $(BUILD)/flags
+	$(call show,LINK,$@)
+	$(Q)CC="$(CC)" CFLAGS="$(CFLAGS)" LUA="$(LUA)" sh scripts/faults/link.sh $(BUILD)/obj $@
+
+.PHONY: faults-run faults-sweep
+faults-run: $(FAULTS_CORE)
+	@$(MAKE) --no-print-directory faults-sweep
+
+faults-sweep:
+	@$(IN_TREE) LUA_CPATH="$(BUILD_DIR)/faults/?.so;$(TREE_CPATH)" $(LUA) scripts/faults.lua $(FAULTS)
+
+faults: ## lets each allocation and system call fail once (FAULTS="step=20 words=hook")
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory faults-run
+
 demo: ## an HTTPS server, its clients, what they negotiated
 	@$(DEPS) build demo
 	@$(MAKE) --no-print-directory build
@@ -155,7 +175,7 @@ bench-quick: ## a short benchmark that only has to finish
 	@$(MAKE) --no-print-directory build
 	@$(IN_TREE) $(MAKE) --no-print-directory -C bench quick BUILD="$(BUILD_DIR)"
 
-C_FILES   = $(wildcard src/*.[ch] bench/*.[ch] scripts/*.[ch] fuzz/*.[ch])
+C_FILES   = $(wildcard src/*.[ch] bench/*.[ch] scripts/*.[ch] scripts/*/*.[ch] fuzz/*.[ch])
 LUA_FILES = $(wildcard lua spec examples bench scripts fuzz *.rockspec)
 
 lint: ## clang-format and luacheck
@@ -178,14 +198,24 @@ ASAN_CFLAGS  = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                -fno-sanitize-recover=undefined
 ASAN_PRELOAD = $$($(ASAN_CC) -print-file-name=libasan.so) $$($(ASAN_CC) -print-file-name=libubsan.so)
 
-asan: ## the specs under AddressSanitizer, LeakSanitizer and UBSan
+.PHONY: asan-build
+asan-build:
 	@$(DEPS) build test asan
 	@$(MAKE) --no-print-directory build BUILD=$(ASAN_BUILD) CC=$(ASAN_CC) CFLAGS='$(ASAN_CFLAGS)'
 	@$(ASAN_CC) -shared -fPIC -O1 -o $(ASAN_BUILD)/preload.so scripts/preload.c
 	@sh scripts/wrap_lua.sh "$(LUA)" $(ASAN_PRELOAD) "$(BUILD_DIR)/asan/preload.so" > $(ASAN_LUA)
 	@chmod +x $(ASAN_LUA)
-	@COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
-	 $(MAKE) --no-print-directory specs BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
+
+ASAN_RUN = COTLS_SLOW=4 LSAN_OPTIONS="suppressions=$(CURDIR)/scripts/lsan.supp:print_suppressions=0" \
+           $(MAKE) --no-print-directory BUILD=$(ASAN_BUILD) LUA=$(ASAN_LUA)
+
+asan: asan-build ## the specs under AddressSanitizer, LeakSanitizer and UBSan
+	@$(ASAN_RUN) specs
+
+faults-asan: asan-build ## make faults under the same
+	@$(MAKE) --no-print-directory $(ASAN_BUILD)/faults/cotls/core.so BUILD=$(ASAN_BUILD) CC=$(ASAN_CC) \
+	  CFLAGS='$(ASAN_CFLAGS)'
+	@$(ASAN_RUN) faults-sweep
 
 SEED ?= 1
 RUNS ?= 1000

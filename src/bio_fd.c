@@ -16,6 +16,18 @@
  * session tickets), and has one record, or one flight, to find. */
 #define RECEIVES 4
 
+/* Nothing can be sent any more. Where it is not the peer that is gone it may wait for ever for what
+ * is missing, and so would this side for its answer: then nothing is read either. */
+static void fail_sending(struct cotls_conn *c, int err)
+{
+    static const int gone[] = {EPIPE, ECONNRESET, ECONNABORTED, ENOTCONN, ETIMEDOUT};
+    c->send_errno = err;
+    for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
+        if (gone[i] == err)
+            return;
+    c->cipher.lost = true;
+}
+
 /* Sends what the socket takes now; returns the count. */
 static size_t send_now(struct cotls_conn *c, const unsigned char *data, size_t n)
 {
@@ -27,7 +39,7 @@ static size_t send_now(struct cotls_conn *c, const unsigned char *data, size_t n
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
             break;
         else if (errno != EINTR)
-            c->send_errno = errno;
+            fail_sending(c, errno);
     }
     return sent;
 }
@@ -59,10 +71,8 @@ static int fd_write(BIO *bio, const char *data, size_t n, size_t *written)
     }
     if (!c->hold && waiting == 0)
         sent = send_now(c, (const unsigned char *)data, n);
-    if (c->send_errno == 0 && sent < n && !cotls_buf_append(&c->out, data + sent, n - sent)) {
-        c->send_errno = ENOMEM;
-        c->cipher.lost = true; /* the peer may wait for it: nothing more would come, and reading would hang */
-    }
+    if (c->send_errno == 0 && sent < n && !cotls_buf_append(&c->out, data + sent, n - sent))
+        fail_sending(c, ENOMEM);
     c->bytes_out += n;
     *written = n;
     return 1;
@@ -93,7 +103,7 @@ static int fd_read(BIO *bio, char *data, size_t n, size_t *got)
     BIO_clear_retry_flags(bio);
     *got = 0;
     if (c->cipher.lost || c->dead) {
-        c->sys_errno = ENOMEM;
+        c->sys_errno = c->send_errno != 0 ? c->send_errno : ENOMEM;
         return 0;
     }
     if (cotls_buf_length(&c->cipher) == 0) {

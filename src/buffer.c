@@ -43,13 +43,13 @@ void cotls_buf_lend(struct cotls_buf *b, const void *data, size_t n)
 /* Moves what b holds in its scratch to the heap, with room for n more bytes. */
 static bool move_out(struct cotls_buf *b, size_t n)
 {
-    struct cotls_buf heap = {0};
+    struct cotls_buf heap = {.lost = b->lost};
     size_t length = cotls_buf_length(b);
     bool kept =
         length == 0 || (reserve(&heap, length + n) && cotls_buf_append(&heap, cotls_buf_bytes(b), length));
     b->scratch->owner = NULL;
     *b = heap;
-    b->lost = !kept;
+    b->lost = b->lost || !kept;
     return kept;
 }
 

@@ -63,7 +63,7 @@ static int no_op(lua_State *L)
     return 0;
 }
 
-/* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes.
+/* Blocks in poll(2); pushes nothing, or nil and "timeout" when the deadline passes, or nil and an error.
  * After a signal an empty function is called, so that a debug hook (lua's own
  * Ctrl-C) gets its turn. */
 static void block(lua_State *L, int fd, bool write, double deadline)
@@ -80,8 +80,10 @@ static void block(lua_State *L, int fd, bool write, double deadline)
             lua_pushliteral(L, "timeout");
             return;
         }
-        if (r < 0 && errno != EINTR)
-            luaL_error(L, "poll: %s", strerror(errno));
+        if (r < 0 && errno != EINTR && errno != EAGAIN) {
+            cotls_fail_system(L, "poll", errno);
+            return;
+        }
         lua_pushcfunction(L, no_op);
         lua_call(L, 0, 0);
     }
@@ -240,6 +242,8 @@ static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, b
     bool drained = c->drained;
     c->drained = false;
     if (s->timeout == 0 && drained) /* "empty" was a guess: nothing may be there before it is said so */
+        return true;
+    if (!write && c->cipher.lost) /* nothing is read any more: nothing to wait for */
         return true;
     if (time_is_up(c, s, now)) {
         *results = cotls_end_timeout(L, c, s);
@@ -425,9 +429,9 @@ static void keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->step != STEP_FAIL || c->failed || cotls_only_sending(c, s))
         return;
+    c->failed = true; /* also without memory for the error */
     cotls_error_conn(L, c, cotls_slot_name(s), s->step);
     lua_setiuservalue(L, 1, UV_ERROR);
-    c->failed = true;
 }
 
 /* What a told function broke fails the operation; a question that is refused has failed the handshake. */
@@ -602,7 +606,7 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
     if (c->ssl == NULL)
         return cotls_end_closed(L, c, &init);
     if (c->failed && op->slot != SLOT_READ) {
-        lua_getiuservalue(L, 1, UV_ERROR);
+        cotls_push_failure(L, op->name);
         return cotls_nil_error(L);
     }
     s = claim(c, op, &init);

@@ -38,21 +38,33 @@ bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s)
     return s->op->slot != SLOT_READ && c->send_errno != 0 && c->ssl_error == SSL_ERROR_SYSCALL;
 }
 
+/* What the connection has failed by. Where Lua had no memory for the error, it is told so. [-0, +1] */
+void cotls_push_failure(lua_State *L, const char *operation)
+{
+    lua_getiuservalue(L, 1, UV_ERROR);
+    if (!lua_isnil(L, -1))
+        return;
+    lua_pop(L, 1);
+    cotls_error_plain(L, "tls", operation, "the connection has failed, and there was no memory to say why");
+}
+
 /* A step that ended or failed. A failed handshake closes; any other failure is
  * for good, and told again by whatever comes next: but what arrives can still be
- * read when only sending failed. */
+ * read when only sending failed. It is noted first: the error may not find memory,
+ * and OpenSSL takes an alert that it has told for the end when it is asked again. */
 int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step)
 {
-    if (c->failed)
-        lua_getiuservalue(L, 1, UV_ERROR);
+    bool told = c->failed, ends = step != STEP_REFUSED && step != STEP_LIMIT;
+    bool lasts = ends && !s->op->handshake && step == STEP_FAIL && !cotls_only_sending(c, s);
+    c->failed = told || lasts || (ends && s->op->handshake);
+    if (told)
+        cotls_push_failure(L, cotls_slot_name(s));
     else
         cotls_error_conn(L, c, cotls_slot_name(s), step);
-    if (step == STEP_REFUSED || step == STEP_LIMIT)
-        return cotls_end(L, c, s);
-    if (s->op->handshake) {
+    if (ends && s->op->handshake) {
+        c->failed = told;
         cotls_conn_close(L, 1, false);
-    } else if (step == STEP_FAIL && !cotls_only_sending(c, s)) {
-        c->failed = true;
+    } else if (lasts) {
         lua_pushvalue(L, -1);
         lua_setiuservalue(L, 1, UV_ERROR);
     }

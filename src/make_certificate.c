@@ -348,10 +348,10 @@ int cotls_make_certificate(lua_State *L)
     lua_settop(L, 1);
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *option = read_wish(L, &w);
+    ERR_clear_error(); /* of names that could not be read */
     if (option != NULL)
         return cotls_fail_config(L, option);
     luaL_checkstack(L, 4, NULL);
-    ERR_clear_error();
     bool ok = cotls_issue(&w, &k);
     int status = LUA_OK;
     if (ok) {

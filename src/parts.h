@@ -57,6 +57,7 @@ void cotls_loop_open(lua_State *L); /* core is on top [-0, +0] */
 
 const char *cotls_slot_name(const struct cotls_slot *s);
 bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s);
+void cotls_push_failure(lua_State *L, const char *operation);
 bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s);
 int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,

@@ -257,6 +257,10 @@ function net.listen(host, port, given)
   if not socket then return nil, err end
   local self = { _socket = socket, _context = context, _settings = next(settings) and settings }
   self._address, self._port = socket:address()
+  if not self._address then
+    socket:close()
+    return nil, self._port
+  end
   return setmetatable(self, Listener)
 end
 

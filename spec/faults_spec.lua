@@ -1,0 +1,53 @@
+-- SPDX-License-Identifier: MIT
+-- What broke when an allocation or a system call failed: each is one scenario of scripts/faults/, from one fault to
+-- another. `make faults` runs all of them, with all faults.
+
+local assert = require "luassert"
+local helper = require "spec.helper"
+
+-- Where the core was built.
+local function build_folder()
+  for template in package.cpath:gmatch "[^;]+" do
+    local handle = io.open((template:gsub("%?", "cotls/core")))
+    if handle then
+      handle:close()
+      return (template:gsub("/%?%.so$", ""))
+    end
+  end
+end
+
+describe("with a fault", function()
+  local folder = helper.temp_dir()
+  local status, out, err = helper.run({ "sh", "scripts/faults/link.sh", build_folder() .. "/obj",
+    folder .. "/cotls/core.so" }, nil, { env = { CFLAGS = "-O1 -g" } })
+  assert(status == 0, out .. err)
+
+  local function survives(scenario, kind, first, last, step)
+    local code, said, errors = helper.run({ helper.lua, "scripts/faults.lua", "child", scenario, kind,
+      tostring(step or 1), tostring(first or 1), tostring(last or 1000000) }, nil,
+      { env = { LUA_CPATH = folder .. "/?.so;" .. package.cpath }, seconds = 60 })
+    assert.equal("", said:gsub("RUNS %d+ %d+ %d+\n", ""))
+    assert.equal(0, code, errors)
+    assert.is_true(tonumber(said:match("RUNS (%d+)")) > 0)
+  end
+
+  it("a failure whose error finds no memory is not taken for the peer's clean end", function()
+    survives("! a client without a certificate on TLS 1.3", "lua", 80, 130)
+  end)
+
+  it("a send that fails, though the peer is there, leaves nobody waiting for an answer to it", function()
+    survives("a visit on TLS 1.3", "calls")
+  end)
+
+  it("a poll that fails is an error value", function()
+    survives("a client that waits in poll", "calls", nil, nil, 3)
+  end)
+
+  it("a listener whose own address can't be told is none", function()
+    survives("a listener and a client in the loop", "calls", nil, 2)
+  end)
+
+  it("a name of make_certificate that finds no memory leaves nothing in OpenSSL's queue", function()
+    survives("making a certificate with a key of ec", "openssl", 1, 20)
+  end)
+end)
