@@ -105,8 +105,8 @@ ifeq ($(filter command% environment override,$(origin OPENSSL_LIBS)),)
 	       "$$($(PKG_CONFIG) --modversion openssl 2>/dev/null || echo none) (Debian: libssl-dev)" >&2; exit 1; }
 endif
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(COMPILE)' '$(LINK) $(OPENSSL_LIBS)' '$(OBJECTS)' > $@.new
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@printf '%s\n' '$(COMPILE)' '$(LINK) $(OPENSSL_LIBS)' '$(OBJECTS)' > $@.$$PPID
+	@if cmp -s $@.$$PPID $@; then rm $@.$$PPID; else mv $@.$$PPID $@; fi
 
 -include $(OBJECTS:.o=.d)
 
