@@ -31,9 +31,11 @@ local function server(conn)
   conn:set_accept_state() -- SSL_set_accept_state(3): the side, no byte is sent yet
   assert(conn:do_handshake()) -- SSL_do_handshake(3): one call, however often it waits
   tell("server", "done:", conn:version(), (conn:cipher()))
-  for line in conn:lines() do
+  local line = conn:read("l")
+  while line do
     tell("server", "heard:", line)
     assert(conn:write(line:upper(), "\n"))
+    line = conn:read("l")
   end
   assert(conn:shutdown())
 end

@@ -18,7 +18,7 @@ local function copy(conn, count)
   while count ~= 0 do
     local data, err = conn:recv(count and math.min(count, 16384))
     if not data and not err and not count then return end
-    assert(io.write(check(3, data, err or ("%s bytes are missing"):format(count))))
+    assert(io.write(check(3, data, err or (count or "") .. " bytes are missing")))
     count = count and count - #data
   end
 end

@@ -13,7 +13,7 @@ local root = debug.getinfo(1, "S").source:match("^@(.*)scripts/[^/]*$") or ""
 
 local function read(path)
   local handle = assert(io.open(path, "rb"))
-  local text = handle:read("a")
+  local text = handle:read("*a")
   handle:close()
   return text
 end
@@ -30,10 +30,10 @@ end
 
 -- What a command prints; its exit status.
 local function run(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
-  local out = pipe:read("a")
-  local _, _, status = pipe:close()
-  return out, status
+  local pipe = assert(io.popen("{ " .. command .. "\n} 2>&1; echo \" status $?\"")) -- not every Lua's close tells it
+  local out, status = pipe:read("*a"):match("^(.*) status (%d+)\n$")
+  pipe:close()
+  return out, tonumber(status)
 end
 
 -- ---- the lists ----
@@ -212,7 +212,7 @@ local function main(words)
 end
 
 if arg and arg[0] and arg[0]:find("mutants%.lua$") then
-  os.exit(main(arg[1]))
+  os.exit(main(arg[1]) and 0 or 1)
 end
 
 return mutants

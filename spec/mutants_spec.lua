@@ -30,7 +30,7 @@ describe("the checks that are taken out once each", function()
   it("have their place in the source, once, on one line", function()
     for _, one in ipairs(entries()) do
       local changed, count = mutants.apply(one, read(one.file))
-      assert.is_truthy(changed, ("%s: %s is there %s times"):format(one.check, one.from, count))
+      assert.is_truthy(changed, ("%s: %s is there %s times"):format(one.check, one.from, tostring(count)))
       assert.not_equal(one.from, one.to)
       assert.is_nil(one.from:find("\n"), one.check)
     end

@@ -51,7 +51,7 @@ describe("tls.pair", function()
     helper.in_loop(function()
       luv.spawn(function()
         assert(server:accept())
-        for line in server:lines() do assert(server:write(line, "\n")) end
+        helper.each(server:lines(), function(line) assert(server:write(line, "\n")) end)
       end)
       assert(client:connect())
       local from = tls.now()
