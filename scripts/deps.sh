@@ -24,7 +24,7 @@ packages_of() {
   case $1 in
     build) echo gcc libc6-dev make pkg-config "$language" libssl-dev ;;
     demo) echo lua-luv curl openssl ;;
-    test) echo lua-busted lua-luv lua-socket lua-sec lua-cqueues curl openssl gnutls-bin strace redis-server ;;
+    test) echo lua-busted lua-luv lua-socket lua-sec lua-cqueues curl openssl gnutls-bin strace redis-server prosody ;;
     lint) echo lua-check clang-format ;;
     asan) echo gcc ;;
     valgrind) echo valgrind libc6-dbg ;;
@@ -63,6 +63,7 @@ clang         | cmd:clang        | clang               | clang             | cla
 libclang-rt-dev | none           | compiler-rt         | compiler-rt       | compiler-rt |            |
 clang-format  | cmd:clang-format | clang-tools-extra   | clang-extra-tools | clang     | clang-format |
 redis-server  | cmd:redis-server | redis               | redis             | redis     | redis        |
+prosody       | cmd:prosody      | prosody             | prosody           | prosody   | prosody      |
 valgrind      | cmd:valgrind     | valgrind            | valgrind          | valgrind  |              |
 luarocks      | cmd:luarocks     | luarocks            | luarocks          | luarocks  | luarocks     |
 lua-check     | cmd:luacheck     |                     |                   |           | luacheck     | luacheck
@@ -116,11 +117,13 @@ EOF
 }
 
 # Debian starts a service that it installs, unless this file forbids it
-# (invoke-rc.d(8)). Here nobody wants redis-server to run, or to stay forbidden.
+# (invoke-rc.d(8)). Here nobody wants these to run, or to stay forbidden.
+services='redis-server prosody'
 policy=/usr/sbin/policy-rc.d
 
 forbid_services() {
-  case " $* " in *" redis-server "*) ;; *) return ;; esac
+  unwanted=$(printf '%s\n' "$@" | grep -xF "$(printf '%s\n' $services)" | sed 's/$/.service/')
+  [ -n "$unwanted" ] || return
   [ -e "$policy" ] && return
   printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null && $as_root chmod 755 "$policy" || exit 1
   forbidden=1
@@ -146,7 +149,7 @@ install() {
     return 1
   fi
   # nor at the next boot
-  [ -z "$forbidden" ] || $as_root systemctl -q disable redis-server.service >>"$log" 2>&1
+  [ -z "$forbidden" ] || $as_root systemctl -q disable $unwanted >>"$log" 2>&1
   return 0
 }
 
