@@ -477,6 +477,7 @@ void cotls_connection_open(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
     lua_getfield(L, -1, "__index");
     luaL_setfuncs(L, cotls_transfer_methods, 0);
+    luaL_setfuncs(L, cotls_transport_methods, 0);
     luaL_setfuncs(L, cotls_renewal_methods, 0);
     luaL_setfuncs(L, cotls_psk_methods, 0);
     luaL_setfuncs(L, cotls_info_methods, 0);

@@ -224,6 +224,7 @@ const char *cotls_transport_find(lua_State *L, struct cotls_conn *c,
                                  struct cotls_transport *t); /* NULL, or why not */
 void cotls_transport_adopt(lua_State *L, struct cotls_conn *c, const struct cotls_transport *t);
 void cotls_transport_drain(const struct cotls_conn *c);
+extern const luaL_Reg cotls_transport_methods[];
 void cotls_transport_close(lua_State *L, int index, bool notify);
 
 /* ---- transfer.c: read, write and shutdown ---- */

@@ -164,3 +164,38 @@ void cotls_transport_close(lua_State *L, int index, bool notify)
     cotls_call_method(L, "close");
     lua_pop(L, 1);
 }
+
+/* ---- detach ---- */
+
+/* Why the transport can't be had back, or NULL. */
+static const char *refuse_detach(lua_State *L, struct cotls_conn *c)
+{
+    bool untouched = !c->established && c->bytes_out == 0 && c->bytes_in == cotls_buf_length(&c->cipher);
+    if (!c->ended && !untouched)
+        return "comes after the peer's close_notify, or before anything is read or sent";
+    if (cotls_buf_length(&c->plain) > 0)
+        return "there are bytes to be read first";
+    if (cotls_slot_held(L, c, &c->slot[SLOT_READ]) || cotls_slot_held(L, c, &c->slot[SLOT_WRITE]))
+        return "an operation is under way";
+    return c->failed || cotls_flush(c) != 1 ? "what is to be sent has not been sent" : NULL;
+}
+
+/* conn:detach() → transport, the bytes that were received and are not TLS's; or nil, err */
+static int conn_detach(lua_State *L)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    lua_settop(L, 1);
+    const char *refused = c->ssl != NULL ? refuse_detach(L, c) : NULL;
+    if (c->ssl == NULL)
+        return cotls_fail(L, "closed", "detach", "the connection is closed");
+    if (refused != NULL)
+        return cotls_fail(L, "tls", "detach", refused);
+    lua_getiuservalue(L, 1, UV_TRANSPORT);
+    size_t n = cotls_buf_length(&c->cipher);
+    lua_pushlstring(L, n > 0 ? (const char *)cotls_buf_bytes(&c->cipher) : "", n);
+    c->owns = false;
+    cotls_conn_close(L, 1, false);
+    return 2;
+}
+
+const luaL_Reg cotls_transport_methods[] = {{"detach", conn_detach}, {NULL, NULL}};

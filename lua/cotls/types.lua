@@ -871,6 +871,13 @@ function Connection:set_context(context) end
 ---@return cotls.Error? err `"config"`: a part of it is refused.
 function Connection:use_certificate(credential) end
 
+---Ends TLS, and gives the transport back with the bytes that were received and are not TLS's: after the peer's
+---close_notify (`shutdown` waits for it), or before anything was read or sent. The connection is closed then, the
+---transport is not. For protocols that go on without TLS, as FTP's CCC (RFC 4217 section 12.3).
+---@return cotls.Transport? transport
+---@return string|cotls.Error bytes Empty when there are none. Or the error: `"tls"`, `"closed"`.
+function Connection:detach() end
+
 ---Inside a hook: what is stapled to the certificate, in DER. Raises elsewhere.
 ---@param response string
 ---@return cotls.Connection conn Itself.
