@@ -11,6 +11,7 @@ local TEXT, AXIS = "#6e7781", "#8c959f"
 local COLOURS = {
   cotls = "#1f83e0",
   ["cotls-hooks"] = "#5aa5ea", ["cotls-remote-key"] = "#95c6f3", ["cotls-cqueues"] = "#0b4f99",
+  ["cotls-stream"] = "#3ba7c4",
   ["luaossl-cqueues"] = "#d9822b", ["luasec-select"] = "#2f9e6e", ["luasec-luv"] = "#7bbf3f",
   ["luasec-blocking"] = "#b39b1e", node = "#b65fc9",
 }

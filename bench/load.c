@@ -31,6 +31,7 @@ static const struct server servers[] = {
     {{"cotls", NO_LIMIT, false}, {"%l", "%d/server_cotls.lua"}},
     {{"cotls-hooks", NO_LIMIT, true}, {"%l", "%d/server_cotls.lua", "hooks"}},
     {{"cotls-remote-key", NO_LIMIT, true}, {"%l", "%d/server_cotls.lua", "remote"}},
+    {{"cotls-stream", NO_LIMIT, false}, {"%l", "%d/server_cotls.lua", "stream"}},
     {{"cotls-cqueues", NO_LIMIT, false}, {"%l", "%d/server_cotls.lua", "cqueues"}},
     {{"luaossl-cqueues", NO_LIMIT, false}, {"%l", "%d/server_luaossl.lua"}},
     {{"luasec-select", SELECT_LIMIT, false}, {"%l", "%d/server_luasec.lua", "select"}},

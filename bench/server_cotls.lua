@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The benchmark's server on cotls over its luv loop, or over cqueues'. README.md tells the wire protocol.
--- Called as: server_cotls.lua [hooks|remote|cqueues] certificate key
+-- Called as: server_cotls.lua [hooks|remote|cqueues|stream] certificate key
 -- hooks: Lua functions that OpenSSL waits for, and that answer at once. remote: the key is luaossl's, behind `sign`.
+-- stream: connections lie on an object written in Lua that moves the bytes.
 
 local mode, certificate, key = ...
 if not key then mode, certificate, key = nil, mode, certificate end
@@ -72,7 +73,59 @@ end
 
 local context = assert(tls.context(options))
 
+-- ---- a stream ----
+
+local Stream = {}
+Stream.__index = Stream
+
+function Stream:read(max, deadline)
+  local socket = self.socket
+  local data, err = socket:recv(max)
+  while data == false do
+    local ok, why = loop.wait(socket, "read", deadline)
+    if not ok then return nil, why end
+    data, err = socket:recv(max)
+  end
+  return data, err
+end
+
+function Stream:write(bytes, deadline)
+  local socket = self.socket
+  local sent, err = socket:send(bytes)
+  if sent == #bytes then return true end
+  local written = 0
+  while sent do
+    written = written + sent
+    if written == #bytes then return true end
+    local ok, why = loop.wait(socket, "write", deadline)
+    if not ok then return nil, why, written end
+    sent, err = socket:send(bytes, written + 1)
+  end
+  return nil, err
+end
+
+function Stream:try_write(bytes) return (self.socket:send(bytes)) end
+
+function Stream:close() self.socket:close() end
+
+-- The loop over a listening socket of the core, whose connections lie on streams.
+local function serve_streams()
+  local core = require "cotls.core"
+  local listening = assert(core.listen_socket("127.0.0.1", 0))
+  print((select(2, listening:address())))
+  io.stdout:flush()
+  while true do
+    local socket = listening:accept()
+    if socket then
+      loop.spawn(serve, context:wrap(setmetatable({ socket = socket }, Stream)))
+    else
+      loop.wait(listening, "read")
+    end
+  end
+end
+
 assert(loop.run(function()
+  if mode == "stream" then return serve_streams() end
   local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
   print(listener:port())
   io.stdout:flush()

@@ -232,3 +232,47 @@ describe("waiting for a socket without a scheduler", function()
     listener:close()
   end)
 end)
+
+describe("a socket's recv and send", function()
+  local listener = assert(core.listen_socket("127.0.0.1", 0))
+  local address, port = listener:address()
+  local a = assert(core.connect_socket(address, port))
+  local b
+  helper.until_true(function()
+    b = b or listener:accept()
+    return b and a:finish()
+  end)
+
+  it("move what there is, and never wait", function()
+    assert.is_false(b:recv(10))
+    assert.equal(5, a:send("hello"))
+    assert.equal(2, a:send("xhi", 2))
+    local got = ""
+    helper.until_true(function()
+      got = got .. (b:recv(4) or "")
+      return #got == 7
+    end)
+    assert.equal("hellohi", got)
+    local block, sent = ("x"):rep(1000000), 0
+    for _ = 1, 100 do
+      local n = a:send(block)
+      sent = sent + n
+      if n == 0 then break end
+    end
+    assert.equal(0, a:send(block))
+    assert.is_true(sent > 0)
+    assert.error_matches(function() b:recv(0) end, "at least 1")
+    assert.error_matches(function() a:send("abc", 5) end, "no position")
+    assert.error_matches(function() a:send("abc", 0) end, "no position")
+    a:close()
+    helper.until_true(function() return b:recv(65536) == nil end)
+    local ok, err = a:recv(1)
+    assert.is_nil(ok)
+    assert.equal("system", err.code)
+    ok, err = a:send("x")
+    assert.is_nil(ok)
+    assert.equal("system", err.code)
+    b:close()
+    listener:close()
+  end)
+end)

@@ -327,7 +327,8 @@ static bool move_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
 {
     if (way == WAY_READ ? cotls_buf_length(&c->cipher) > 0 || c->at_eof : cotls_buf_length(&c->out) == 0)
         return true; /* another coroutine has been faster */
-    if (time_is_up(c, s, cotls_now())) {
+    double deadline = deadline_of(c, s);
+    if (deadline < HUGE_VAL && time_is_up(c, s, cotls_now())) {
         *results = cotls_end_timeout(L, c, s);
         return false;
     }

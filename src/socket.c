@@ -356,6 +356,46 @@ static int socket_accept(lua_State *L)
     return 1;
 }
 
+/* s:recv(max) → the bytes that are there, at most max; false: none yet; nil: the end; or nil, err */
+static int socket_recv(lua_State *L)
+{
+    const struct cotls_socket *s = check_socket(L);
+    char data[4 * COTLS_WIRE];
+    lua_Integer max = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, max > 0, 2, "must be at least 1");
+    ssize_t n;
+    do
+        n = recv(s->fd, data, (size_t)max < sizeof data ? (size_t)max : sizeof data, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        return cotls_fail_system(L, "recv", errno);
+    if (n < 0)
+        lua_pushboolean(L, false);
+    else if (n == 0)
+        lua_pushnil(L);
+    else
+        lua_pushlstring(L, data, (size_t)n);
+    return 1;
+}
+
+/* s:send(bytes, from or nil) → how many of those from that position on were taken, 0: none now; or nil, err */
+static int socket_send(lua_State *L)
+{
+    const struct cotls_socket *s = check_socket(L);
+    size_t n;
+    const char *data = luaL_checklstring(L, 2, &n);
+    lua_Integer from = luaL_optinteger(L, 3, 1);
+    luaL_argcheck(L, from >= 1 && (size_t)from <= n + 1, 3, "no position in the string");
+    ssize_t sent;
+    do
+        sent = send(s->fd, data + from - 1, n - (size_t)(from - 1), MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        return cotls_fail_system(L, "send", errno);
+    lua_pushinteger(L, sent < 0 ? 0 : sent);
+    return 1;
+}
+
 /* s:address() → own address, port */
 static int socket_address(lua_State *L)
 {
@@ -415,13 +455,9 @@ static const luaL_Reg meta[] = {
 };
 
 static const luaL_Reg meth[] = {
-    {"fileno", socket_fileno},
-    {"finish", socket_finish},
-    {"accept", socket_accept},
-    {"address", socket_address},
-    {"peer", socket_peer},
-    {"close", socket_close},
-    {NULL, NULL},
+    {"fileno", socket_fileno},   {"finish", socket_finish}, {"accept", socket_accept},
+    {"address", socket_address}, {"peer", socket_peer},     {"recv", socket_recv},
+    {"send", socket_send},       {"close", socket_close},   {NULL, NULL},
 };
 
 void cotls_socket_open(lua_State *L)
