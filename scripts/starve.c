@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * A Lua module for spec/memory_spec.lua: lets one allocation fail, of Lua's, of
  * OpenSSL's or of a core linked with -Wl,--wrap=malloc (calloc, realloc). It must be
- * loaded before anything of OpenSSL's is called, and its symbols be global.
+ * loaded before anything of OpenSSL's is called; such a core is linked with it too.
  *   starve.arm("lua", "openssl" or "malloc", n)  the n-th allocation from now on fails
  *   starve.disarm()                              → has it come to that?
  *   starve.queue()      → the first error in OpenSSL's queue, or nil; empties it

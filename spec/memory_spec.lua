@@ -8,7 +8,7 @@ local helper = require "spec.helper"
 
 -- The program: scenario by scenario, allocation by allocation, by steps: Lua's, and OpenSSL's, which are many.
 local HEAD = [[
-assert(package.loadlib(arg[1], "*"))
+if rawget(_G, "jit") then jit.off() end -- LuaJIT itself crashes where memory fails in compiled code
 local starve = require "starve"
 local compat = require "cotls.compat"
 local tls = require "cotls"
@@ -34,7 +34,7 @@ local function both(client, server, options)
   local function side(conn, verb)
     local fine
     local co = coroutine.create(function()
-      local ok, shaken = pcall(conn[verb], conn)
+      local ok, shaken = compat.pcall(conn[verb], conn)
       if not ok then -- there was no memory to say so: it may be asked again
         if not tostring(shaken):find("memory", 1, true) then got.raised = tostring(shaken) end
         shaken = conn[verb](conn)
@@ -181,7 +181,7 @@ local wrong = {}
 for name, scenario in pairs(scenarios) do
   for _ = 1, 2 do run(name, scenario) end -- whatever is made once is made
   for i, whose in ipairs { "lua", "openssl", "malloc" } do
-    local step, n = tonumber(arg[1 + i]), 1
+    local step, n = tonumber(arg[i]), 1
     repeat
       local reached, fault = run(name, scenario, whose, n)
       if fault then wrong[#wrong + 1] = ("%s, allocation %d of %s: %s"):format(name, n, whose, fault) end
@@ -198,7 +198,7 @@ set -e
 ${CC:-cc} -shared -fPIC -Wl,-z,nodelete -o $1/starve.so scripts/starve.c \
   $(pkg-config --cflags $(sh scripts/lua_pc.sh ${LUA:-lua5.4})) $(pkg-config --cflags --libs libcrypto)
 mkdir $1/cotls
-${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o $1/cotls/core.so $2/obj/*.o \
+${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o $1/cotls/core.so $2/obj/*.o $1/starve.so \
   $(pkg-config --libs openssl)
 ]]
 
@@ -226,7 +226,7 @@ describe("without memory", function()
 
   local function starves(scenarios, ...)
     local program = helper.temp_file(HEAD .. scenarios .. TAIL)
-    local status, out, err = helper.run({ helper.lua, program, folder .. "/starve.so", ... }, nil,
+    local status, out, err = helper.run({ helper.lua, program, ... }, nil,
       { env = env, seconds = 120 })
     assert.same({ 0, "nothing wrong\n" }, { status, out }, err)
   end

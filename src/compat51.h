@@ -82,6 +82,23 @@ static inline void lua_rawsetp(lua_State *L, int index, const void *key)
     lua_rawset(L, index);
 }
 
+/* A function of C is an object here, which takes memory once: where there must be memory, it was pushed before. */
+static inline void compat_pushcfunction(lua_State *L, lua_CFunction function)
+{
+    union {
+        lua_CFunction function;
+        const void *address;
+    } key = {function};
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, key.address) == LUA_TFUNCTION)
+        return;
+    lua_pop(L, 1);
+    lua_pushcclosure(L, function, 0);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, key.address);
+}
+#undef lua_pushcfunction
+#define lua_pushcfunction compat_pushcfunction
+
 /* lua_objlen makes a string of a number. */
 static inline size_t lua_rawlen(lua_State *L, int index)
 {

@@ -176,6 +176,8 @@ int luaopen_cotls_core(lua_State *L)
     make_state(L);
     cotls_new_class(L, CELL, cell_meta, NULL);
     cotls_error_open(L);
+    cotls_scheduler_open(L);
+    cotls_stream_open(L);
     cotls_context_open(L);
     cotls_credential_open(L);
     cotls_connection_open(L);

@@ -459,6 +459,8 @@ void cotls_error_open(lua_State *L)
 {
     static const luaL_Reg error_meta[] = {{"__tostring", error_tostring}, {NULL, NULL}};
     static const luaL_Reg alert_meta[] = {{"__tostring", alert_tostring}, {NULL, NULL}};
+    lua_pushcfunction(L, make_error); /* where there is no memory for it later */
+    lua_pop(L, 1);
     cotls_new_class(L, COTLS_ERROR, error_meta, NULL);
     cotls_new_class(L, ALERT, alert_meta, NULL);
 }

@@ -73,6 +73,7 @@ int cotls_set_scheduler(lua_State *L);
 int cotls_get_scheduler(lua_State *L);
 void cotls_push_scheduler(lua_State *L, const struct cotls_conn *c); /* [-0, +1] a table or nil */
 void cotls_note_waited(lua_State *L, struct cotls_conn *c);
+void cotls_scheduler_open(lua_State *L);
 void cotls_release(lua_State *L, int index);
 void cotls_wake(lua_State *L, struct cotls_conn *c);
 bool cotls_can_park(lua_State *L, const struct cotls_conn *c);
@@ -190,6 +191,7 @@ enum cotls_moved { MOVED, MOVED_TIMEOUT, MOVED_CANCELLED };
 
 int cotls_stream_call(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way,
                       double deadline);
+void cotls_stream_open(lua_State *L);
 enum cotls_moved cotls_stream_take(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool failed);
 bool cotls_stream_taken(lua_State *L, struct cotls_conn *c, enum cotls_way way);
 void cotls_stream_check(lua_State *L, struct cotls_conn *c);

@@ -159,3 +159,12 @@ void cotls_note_waited(lua_State *L, struct cotls_conn *c)
     if (c != NULL)
         c->waited = lua_topointer(L, -1);
 }
+
+/* What the collector, and who has no memory, pushes later. */
+void cotls_scheduler_open(lua_State *L)
+{
+    lua_pushcfunction(L, call_method);
+    lua_pushcfunction(L, call_release);
+    lua_pushcfunction(L, call_wake);
+    lua_pop(L, 3);
+}

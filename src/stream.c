@@ -309,3 +309,11 @@ void cotls_stream_give(lua_State *L, int index)
     if (!ok)
         c->send_errno = EPIPE;
 }
+
+/* What the collector, and who has no memory, pushes later. */
+void cotls_stream_open(lua_State *L)
+{
+    lua_pushcfunction(L, call_try_write);
+    lua_pushcfunction(L, cotls_explain);
+    lua_pop(L, 2);
+}
