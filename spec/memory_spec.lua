@@ -198,8 +198,8 @@ set -e
 ${CC:-cc} -shared -fPIC -Wl,-z,nodelete -o $1/starve.so scripts/starve.c \
   $(pkg-config --cflags $(sh scripts/lua_pc.sh ${LUA:-lua5.4})) $(pkg-config --cflags --libs libcrypto)
 mkdir $1/cotls
-${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o $1/cotls/core.so $2/obj/*.o $1/starve.so \
-  $(pkg-config --libs openssl)
+${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+  -o $1/cotls/core.so $2/obj/*.o $1/starve.so $(pkg-config --libs openssl)
 ]]
 
 -- Where the core was built.

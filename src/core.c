@@ -192,7 +192,7 @@ int luaopen_cotls_core(lua_State *L)
     lua_setfield(L, -2, "openssl_version");
     lua_pushliteral(L, COTLS_VERSION);
     lua_setfield(L, -2, "version");
-    cotls_loop_open(L);
     cotls_luasec_open(L);
+    cotls_loop_open(L);
     return 1;
 }

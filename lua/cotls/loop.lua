@@ -27,6 +27,7 @@ return function(core)
   local methods = core.methods("cotls.connection")
   for _, name in ipairs(names) do methods[name] = waits(methods[name]) end
   for _, name in ipairs { "wait", "recv_until", "write_until" } do core[name] = waits(core[name]) end
+  for _, name in ipairs { "handshake", "receive", "send" } do core.luasec[name] = waits(core.luasec[name]) end
 
   local lines = methods.lines
   function methods.lines(...) return waits(lines(...)) end
