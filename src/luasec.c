@@ -518,6 +518,7 @@ static int attach(lua_State *L)
     lua_setiuservalue(L, 1, UV_CONN);
     o->c = c;
     c->luasec = o;
+    c->owns = false; /* the descriptor is the object's, and outlives a handshake that fails */
     return 0;
 }
 

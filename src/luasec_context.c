@@ -262,9 +262,14 @@ static int set_alpn(lua_State *L)
     struct cotls_conn *c = cotls_check_conn(L);
     lua_settop(L, 2);
     c->alpn = (const unsigned char *)lua_tolstring(L, 2, &c->alpn_len);
-    lua_getiuservalue(L, 1, UV_OPTIONS);
-    lua_insert(L, 2);
-    lua_setfield(L, 2, "alpn"); /* which keeps it */
+    if (lua_getiuservalue(L, 1, UV_OPTIONS) != LUA_TTABLE) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, UV_OPTIONS);
+        lua_replace(L, 3);
+    }
+    lua_pushvalue(L, 2);
+    lua_setfield(L, 3, "alpn"); /* which keeps it */
     return 0;
 }
 

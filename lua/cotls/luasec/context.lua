@@ -7,6 +7,7 @@ local core = require "cotls.core"
 local config = require "cotls.luasec.config"
 local handshake = require "cotls.luasec.handshake"
 local settings = require "cotls.luasec.settings"
+local waits = require "cotls.luasec.waits"
 
 local luasec = core.luasec
 
@@ -56,6 +57,7 @@ end
 local function new_core(protocol)
   local wish = {
     role = "client", insecure = not settings.strict, session_scope = scope(), handshake_timeout = -1,
+    scheduler = waits.scheduler,
   }
   if settings.strict then
     wish.handshake_timeout = nil

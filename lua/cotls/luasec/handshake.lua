@@ -95,17 +95,20 @@ local function prepare(context)
   end
 end
 
--- The names that a strict client checks, and asks for.
-local function wrap_options(s)
-  local made = {}
-  if s.context.strict and s.context.mode == "client" and s.name then
+-- The connection; a strict client's checks the name, and asks for it.
+local function wrap(self, s)
+  local context, given = s.context, nil
+  local named = context.strict and context.mode == "client" and s.name
+  if named then
     local reason
-    made, reason = options.connection({ server_name = s.name }, "client", "dohandshake", 2)
-    if not made then return nil, reason end
+    given, reason = options.connection({ server_name = s.name }, "client", "dohandshake", 2)
+    if not given then return nil, reason end
   end
-  made.owns = false
-  made.scheduler = waits.scheduler(s)
-  return made
+  local conn, err = core.wrap(context.core, self:getfd(), given)
+  if not conn then return nil, err end
+  luasec.attach(self, conn)
+  if s.name and not named then luasec.set_name(conn, s.name) end
+  return conn
 end
 
 --- The cotls connection of an object; nil, err where it can't be made.
@@ -114,14 +117,9 @@ function handshake.connection(self, s)
   local context = s.context
   prepare(context)
   if context.client_psk and context.mode == "client" then ask_psk(context) end
-  local given, err = wrap_options(s)
-  if not given then return nil, err end
-  local conn
-  conn, err = core.wrap(context.core, self:getfd(), given)
+  local conn, err = wrap(self, s)
   if not conn then return nil, err end
   if context.mode == "server" then conn:set_accept_state() else conn:set_connect_state() end
-  luasec.attach(self, conn)
-  if s.name and not given.server_name then luasec.set_name(conn, s.name) end
   if context.hooked then states[conn] = s end
   s.conn = conn
   waits.apply(s)

@@ -17,7 +17,12 @@ local function can_yield()
   return running ~= nil and not main
 end
 
+-- cotls connection → the state of its object, where both timeouts are set: each wait has its own limit then.
+local limited = setmetatable({}, { __mode = "k" })
+
 local function wait(conn, want, deadline)
+  local s = limited[conn]
+  if s then deadline = math.min(deadline or math.huge, core.now() + s.block) end
   local scheduler = settings.yielding and core.get_scheduler()
   if scheduler and can_yield() then
     asked[conn] = scheduler
@@ -32,22 +37,8 @@ local function release(conn)
   if scheduler and scheduler.release then scheduler.release(conn) end
 end
 
-local plain = { blocking = true, wait = wait, release = release }
-
---- The scheduler of an object's connection. With both timeouts each wait has its own limit as well.
-function waits.scheduler(s)
-  return {
-    blocking = true,
-    release = plain.release,
-    wait = function(conn, want, deadline)
-      if s.block >= 0 and s.total >= 0 then
-        local limit = core.now() + s.block
-        if not deadline or limit < deadline then deadline = limit end
-      end
-      return plain.wait(conn, want, deadline)
-    end,
-  }
-end
+--- The scheduler of all connections of the drop-in.
+waits.scheduler = { blocking = true, wait = wait, release = release }
 
 -- What one operation may take: nil for ever, 0 nothing.
 local function whole(s)
@@ -59,7 +50,9 @@ end
 
 --- Tells the connection, if there is one, what the timeouts are.
 function waits.apply(s)
-  if s.conn then s.conn:settimeout(whole(s)) end
+  if not s.conn then return end
+  s.conn:settimeout(whole(s))
+  limited[s.conn] = s.block > 0 and s.total > 0 and s or nil
 end
 
 local MODES = { b = "block", r = "total", t = "total" }
