@@ -1,0 +1,42 @@
+-- What must hold in the drop-in for LuaSec, whatever LuaSec does. See scripts/mutants.lua.
+
+local SPEC, INSTALL = "spec/luasec_spec.lua", "spec/luasec_install_spec.lua"
+
+return {
+  title = "The drop-in for LuaSec",
+  {
+    check = "A partial result ends where what arrived ends", file = "src/luasec.c",
+    from = "*n = have < w->count ? have : w->count;", to = "*n = w->count;", spec = SPEC,
+    name = "a connection of the drop-in receives a number of bytes",
+  },
+  {
+    check = "A context chosen by name takes no demand for a certificate away", file = "src/luasec_context.c",
+    from = "SSL_set_verify(c->ssl, mode | SSL_CTX_get_verify_mode(x->ssl_ctx), NULL);", to = "", spec = SPEC,
+    name = "server names of the drop-in take no demand away from who is not verified by the one that is chosen",
+  },
+  {
+    check = "A strict server name is refused", file = "lua/cotls/luasec/handshake.lua",
+    from = "if name and s.sni and s.strict_sni then return nil end", to = "", spec = SPEC,
+    name = "server names of the drop-in are refused where that is asked for",
+  },
+  {
+    check = "A handshake that has failed is never done", file = "lua/cotls/luasec/connection.lua",
+    from = 'if stage == "closed" or s.failed then', to = 'if stage == "closed" then', spec = SPEC,
+    name = "the drop-in goes on failing a handshake that has failed, where LuaSec takes it for done",
+  },
+  {
+    check = "Errors of a chain are passed over only where lsec_continue says so", file = "src/hook.c",
+    from = "return c->active->verify_goes_on;", to = "return 1;", spec = SPEC,
+    name = "parameters of the drop-in verifyext: lsec_ignore_purpose alone refuses what else is wrong",
+  },
+  {
+    check = "strict: the name is verified", file = "lua/cotls/luasec/handshake.lua",
+    from = 'local named = context.strict and context.mode == "client" and s.name', to = "local named = false",
+    spec = INSTALL, name = "the strict drop-in verifies the name",
+  },
+  {
+    check = "strict: clients verify unless they are told not to", file = "lua/cotls/luasec/context.lua",
+    from = "insecure = not settings.strict", to = "insecure = true", spec = INSTALL,
+    name = "the strict drop-in verifies the server, by the system's CAs where there are no others",
+  },
+}
