@@ -24,6 +24,17 @@ local function context_with(options)
   return context or error(tostring(err), 0)
 end
 
+-- The key is another process's, which is asked while OpenSSL waits in a job.
+local function sign(_, request)
+  local socket = ngx.socket.tcp()
+  assert(socket:connect("127.0.0.1", ports.signer))
+  local hashed = request.hashed:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end)
+  assert(socket:send(request.digest .. " " .. hashed .. "\n"))
+  local signature = assert(socket:receive "*l")
+  socket:close()
+  return (signature:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end))
+end
+
 function handlers.init(pin, other_pin)
   contexts.pinned = fetch.context(folder, { pin })
   contexts.other_pin = fetch.context(folder, { other_pin })
@@ -37,6 +48,11 @@ function handlers.init(pin, other_pin)
   contexts.failing = context_with { on_verify = function()
     ngx.sleep(0.001)
     error("on purpose")
+  end }
+  contexts.remote_key = context_with { key = false, sign = sign }
+  contexts.keyless = context_with { key = false, sign = function()
+    ngx.sleep(0.001)
+    return false
   end }
   contexts.resuming = context_with { resume = true, session_key = "upstream" }
 end
@@ -54,6 +70,8 @@ local passes = {
   ["/mute"] = { "hasty", "mute" },
   ["/slow"] = { "plain", "good" },
   ["/big"] = { "plain", "good" },
+  ["/remote_key"] = { "remote_key", "good" },
+  ["/keyless"] = { "keyless", "good" },
   ["/resuming"] = { "resuming", "good" },
 }
 

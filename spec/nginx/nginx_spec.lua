@@ -38,7 +38,7 @@ local function start_upstream()
   put_credential("stranger", helper.leaf { ca = helper.other_ca })
   put_credential("client", helper.leaf { subject = "CN=nginx" })
   upstream = helper.start { helper.lua, "spec/nginx/upstream.lua", folder }
-  for _, name in ipairs { "good", "other", "stranger", "echo", "mute" } do
+  for _, name in ipairs { "good", "other", "stranger", "echo", "mute", "signer" } do
     ports[name] = tonumber((upstream:wait_for(name .. " (%d+)")))
   end
   ports.nobody = helper.free_port()
@@ -178,6 +178,7 @@ describe("cotls in nginx", function()
       ["/stranger"] = { "verify", "issuer" }, ["/other_name"] = { "verify", "[Hh]ost" },
       ["/refusing"] = { "hook", "on_verify" }, ["/failing"] = { "hook", "on purpose" },
       ["/anonymous"] = { "alert", "certificate" }, ["/mute"] = { "timeout", "handshake_timeout" },
+      ["/keyless"] = { "hook", "sign" },
     } do
       it(path, function()
         for _ = 1, 3 do
@@ -197,6 +198,13 @@ describe("cotls in nginx", function()
       end
       assert.equal(200, (ask "/"))
     end)
+  end)
+
+  it("signs with a key that is another process's, asked over a cosocket in the hook", function()
+    local status, body = ask "/remote_key"
+    assert.equal(200, status, body)
+    assert.equal("TLSv1.3 nil CN=nginx\n", body)
+    assert_all_ok(load.run(port, "/remote_key", 60, 20), 60)
   end)
 
   it("one light thread reads while another writes", function()

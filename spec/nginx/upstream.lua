@@ -1,11 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- The TLS servers that nginx's handlers ask, in a process of their own. Called as: upstream.lua folder; it prints the
 -- ports. All want a client's certificate. "good" has the key that is pinned; "other" one that isn't; "stranger" is
--- of a CA that nobody trusts; "echo" gives back what comes; "mute" never answers a handshake.
+-- of a CA that nobody trusts; "echo" gives back what comes; "mute" never answers a handshake; "signer", without TLS,
+-- signs with the client's key: a line of digest and hash in hexadecimal, and the signature in the same way.
 
 local core = require "cotls.core"
 local luv = require "cotls.luv"
 local tls = require "cotls"
+local uv = require "luv"
 
 local folder = ...
 local counts = { asked = 0, refused = 0, open = 0, aborted = 0 }
@@ -63,6 +65,38 @@ local function listen(name, act, certificate)
   end)
 end
 
+local function hexadecimal(bytes)
+  return (bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end))
+end
+
+local function sign(digest, hashed)
+  local path = folder .. "hashed"
+  local handle = assert(io.open(path, "wb"))
+  handle:write((hashed:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)))
+  handle:close()
+  local signing = assert(io.popen(("openssl pkeyutl -sign -inkey %sclient.key -in %s -pkeyopt digest:%s"):format(folder,
+    path, digest)))
+  local signature = signing:read "*a"
+  signing:close()
+  return hexadecimal(signature)
+end
+
+local function listen_to_sign()
+  local server = uv.new_tcp()
+  assert(server:bind("127.0.0.1", 0))
+  server:listen(64, function()
+    local client, question = uv.new_tcp(), ""
+    server:accept(client)
+    client:read_start(function(_, data)
+      question = question .. (data or "")
+      local digest, hashed = question:match "^(%w+) (%x+)\n"
+      if digest then client:write(sign(digest, hashed) .. "\n") end
+      if digest or not data then client:close() end
+    end)
+  end)
+  print("signer " .. math.floor(server:getsockname().port))
+end
+
 luv.run {
   on_error = function(err, traceback) io.stderr:write(tostring(err), "\n", traceback, "\n") end,
   main = function()
@@ -72,6 +106,7 @@ luv.run {
     listen("echo", echo, "good")
     local mute = assert(core.listen_socket("127.0.0.1", 0))
     print("mute " .. select(2, mute:address()))
+    listen_to_sign()
     io.stdout:flush()
     while mute:fileno() do luv.sleep(60) end
   end,
