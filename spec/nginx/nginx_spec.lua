@@ -272,7 +272,7 @@ describe("cotls in nginx", function()
     assert_all_ok(load.run(port, "/", warm, AT_ONCE), warm)
     local pid, before, lua_before = worker()
     local asked, started = counted "asked", tls.now()
-    assert_all_ok(load.run(port, "/", REQUESTS, AT_ONCE, { seconds = 150 }), REQUESTS)
+    assert_all_ok(load.run(port, "/", REQUESTS, AT_ONCE, { seconds = 250 }), REQUESTS)
     local seconds = tls.now() - started
     local now, after, lua_after = worker()
     print(("\n%d requests in %.1f s; the worker's memory: %d KiB before, %d after; Lua's: %d and %d"):format(REQUESTS,
