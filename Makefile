@@ -71,8 +71,8 @@ endif
 
 .DEFAULT_GOAL = build
 .DELETE_ON_ERROR:
-.PHONY: help build deps test test-nginx nginx-core faults faults-asan mutants demo bench bench-quick lint format asan \
-        valgrind tsan docs rock ci \
+.PHONY: help build deps test test-nginx nginx-core faults faults-asan soak coverage mutants demo bench bench-quick lint \
+        format asan valgrind tsan docs rock ci \
         install uninstall clean specs FORCE
 
 help: ## lists these verbs
@@ -149,7 +149,7 @@ $(FAULTS_CORE): $(OBJECTS) $(wildcard scripts/faults/inject.c scripts/faults/lin
 	$(call show,LINK,$@)
 	$(Q)CC="$(CC)" CFLAGS="$(CFLAGS)" LUA="$(LUA)" sh scripts/faults/link.sh $(BUILD)/obj $@
 
-.PHONY: faults-run faults-sweep
+.PHONY: faults-run faults-sweep coverage-runs
 faults-run: $(FAULTS_CORE)
 	@$(MAKE) --no-print-directory faults-sweep
 
@@ -159,6 +159,33 @@ faults-sweep:
 faults: ## lets each allocation and system call fail once (FAULTS="step=20 words=hook")
 	@$(DEPS) build test
 	@$(MAKE) --no-print-directory faults-run
+
+SECONDS = 600
+
+soak: ## churn for SECONDS=600: memory, descriptors, lateness
+	@$(DEPS) build test
+	@$(MAKE) --no-print-directory build
+	@$(IN_TREE) $(LUA) scripts/soak.lua seconds=$(SECONDS)
+
+# Counted by gcov, gathered by lcov: the specs, the faults and the churn. What is not
+# run has its reason in docs/testing.md.
+COVERAGE      = build/coverage
+COVERAGE_ARGS = --rc lcov_branch_coverage=1 --rc genhtml_branch_coverage=1 -q
+
+coverage: ## which lines and branches the specs, faults and churn run: build/coverage/html
+	@$(DEPS) build test coverage
+	@find $(COVERAGE) -name '*.gcda' -delete 2>/dev/null || :
+	@$(MAKE) --no-print-directory build BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage'
+	@$(MAKE) --no-print-directory coverage-runs BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage'
+	@lcov $(COVERAGE_ARGS) -c -d $(COVERAGE)/obj -o $(COVERAGE)/all.info 2>$(COVERAGE)/lcov.log
+	@lcov $(COVERAGE_ARGS) -e $(COVERAGE)/all.info '*/src/*' -o $(COVERAGE)/src.info 2>>$(COVERAGE)/lcov.log
+	@genhtml $(COVERAGE_ARGS) -o $(COVERAGE)/html $(COVERAGE)/src.info 2>>$(COVERAGE)/lcov.log
+	@$(LUA) scripts/coverage.lua $(COVERAGE)/src.info
+
+coverage-runs:
+	@COTLS_SLOW=4 $(MAKE) --no-print-directory specs || echo 'cotls: specs have failed; what they ran is counted'
+	@$(MAKE) --no-print-directory faults-run FAULTS="step=300"
+	@$(IN_TREE) $(LUA) scripts/soak.lua seconds=20 folder=$(BUILD)/soak
 
 demo: ## an HTTPS server, its clients, what they negotiated
 	@$(DEPS) build demo

@@ -2,7 +2,7 @@
 # Sees to it that what some verbs of the Makefile need is there.
 #
 # usage: deps.sh GROUP...      (build demo test lint asan valgrind docs bench rock
-#        clang fuzz)
+#        clang fuzz coverage)
 #
 # On Debian and its kin missing packages are installed, with sudo when not root.
 # Elsewhere, and where neither is possible, the programs and modules themselves
@@ -32,6 +32,7 @@ packages_of() {
     bench) echo lua-luv lua-sec lua-socket lua-luaossl lua-cqueues ;;
     rock) echo luarocks ;;
     clang) echo clang ;;
+    coverage) echo gcc lcov ;;
     fuzz) echo clang libclang-rt-dev ;;
     *)
       say "deps.sh: no group '$1'"
@@ -66,6 +67,7 @@ redis-server  | cmd:redis-server | redis               | redis             | red
 prosody       | cmd:prosody      | prosody             | prosody           | prosody   | prosody      |
 valgrind      | cmd:valgrind     | valgrind            | valgrind          | valgrind  |              |
 luarocks      | cmd:luarocks     | luarocks            | luarocks          | luarocks  | luarocks     |
+lcov          | cmd:lcov         | lcov                | lcov              | lcov      | lcov         |
 lua-check     | cmd:luacheck     |                     |                   |           | luacheck     | luacheck
 lua-ldoc      | cmd:ldoc         |                     |                   |           |              | ldoc
 lua-busted    | lua:busted       |                     |                   |           |              | busted
