@@ -3,7 +3,10 @@
 -- another. `make faults` runs all of them, with all faults.
 
 local assert = require "luassert"
+local compat = require "cotls.compat"
 local helper = require "spec.helper"
+
+local unpack = compat.unpack
 
 -- Where the core was built.
 local function build_folder()
@@ -45,6 +48,19 @@ describe("with a fault", function()
 
   it("a listener whose own address can't be told is none", function()
     survives("a listener and a client in the loop", "calls", nil, 2)
+  end)
+
+  it("flush_sessions without memory leaves nothing in OpenSSL's queue", function()
+    survives("changes of a context", "openssl")
+  end)
+
+  it("a transport's write that raises is no peer that has gone: nobody waits for its alert", function()
+    local silent = { read = function() while true do coroutine.yield() end end, write = function() error "no" end }
+    local conn = assert(helper.client_context():wrap(silent, { server_name = "localhost", handshake_timeout = 5 }))
+    local ok, failure = unpack(helper.together { function() return conn:connect() end }[1])
+    assert.is_nil(ok)
+    assert.equal("system", failure.code)
+    assert.matches("write failed: .*no", failure.reason)
   end)
 
   it("a name of make_certificate that finds no memory leaves nothing in OpenSSL's queue", function()

@@ -58,7 +58,7 @@ static int stream_read(BIO *bio, char *data, size_t n, size_t *got)
     BIO_clear_retry_flags(bio);
     *got = 0;
     if (c->cipher.lost || c->dead) {
-        c->sys_errno = ENOMEM;
+        c->sys_errno = c->send_errno != 0 ? c->send_errno : ENOMEM;
         return 0;
     }
     if (length == 0) {

@@ -74,7 +74,8 @@ static void set_wrong(lua_State *L, struct cotls_conn *c, enum cotls_way way)
     lua_pop(L, 1);
 }
 
-/* It raised; the handler's table, or without memory the error itself, is on top. */
+/* It raised; the handler's table, or without memory the error itself, is on top. A write
+ * that raises does not mean that the peer is gone: no alert of its is waited for. */
 static void take_raise(lua_State *L, struct cotls_conn *c, enum cotls_way way)
 {
     if (!lua_istable(L, -1) || cotls_is_error(L, -1)) {
@@ -86,6 +87,7 @@ static void take_raise(lua_State *L, struct cotls_conn *c, enum cotls_way way)
     lua_getfield(L, cause, "error");
     lua_pushfstring(L, "failed: %s", describe(L, -1));
     set_broken(L, c, way, cause);
+    c->cipher.lost = c->cipher.lost || way == WAY_WRITE;
 }
 
 /* Does the function say that its time is up, or that it was cancelled? */

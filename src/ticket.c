@@ -272,6 +272,7 @@ static int ctx_flush_sessions(lua_State *L)
 {
     struct cotls_ctx *x = cotls_check_context(L, 1);
     SSL_CTX_flush_sessions(x->ssl_ctx, 0); /* 0: all, fresh or not */
+    ERR_clear_error();
     if (x->cache != NULL)
         cotls_cache_clear(x->cache);
     lua_settop(L, 1);

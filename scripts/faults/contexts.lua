@@ -119,6 +119,7 @@ return function(add)
       run:must(context:set_ticket_keys { ("l"):rep(80), ("k"):rep(80) })
       run:must(context:session_stats())
       run:must(context:ciphers())
+      run:must(context:flush_sessions())
       run:must(tls.ciphers "ECDHE+AESGCM")
     end
   end)

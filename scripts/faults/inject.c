@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
@@ -75,9 +76,20 @@ static bool is_armed(const char *what)
     return armed != NULL && strcmp(armed, what) == 0;
 }
 
+/* With FAULTS_WHERE in the environment: who has asked for what fails. */
+static void tell_where(void)
+{
+    void *frames[40];
+    if (getenv("FAULTS_WHERE") != NULL)
+        backtrace_symbols_fd(frames, backtrace(frames, 40), 2);
+}
+
 static bool fails(const char *what)
 {
-    return is_armed(what) && --left <= 0 && left > -times;
+    bool now = is_armed(what) && --left <= 0 && left > -times;
+    if (now)
+        tell_where();
+    return now;
 }
 
 /* ---- allocations ---- */
@@ -152,6 +164,7 @@ static int outcome(const char *call, int fd)
 {
     if (!is_armed(call) || (--left != 0 && !(left < 0 && lasts && fd == lasting)))
         return 0;
+    tell_where();
     lasting = fd;
     if (lasts && fd >= 0)
         shutdown(fd, SHUT_RDWR); /* so the peer has it */
