@@ -336,7 +336,7 @@ local function flat(who, list, field, what, growth, slack)
   local tenth = math.max(5, (#list - warm_up) / 10)
   local first = median(list, field, warm_up, warm_up + tenth)
   local last = median(list, field, #list - tenth, #list)
-  print(("%s: %s %d after %d s, %d at the end"):format(who, what, first, warm_up, last))
+  print(("%s: %s %d after %.0f s, %d at the end"):format(who, what, first, warm_up, last))
   if last > first * (1 + growth) + slack then wrong(("%s: %s grows from %d to %d"):format(who, what, first, last)) end
 end
 
