@@ -106,7 +106,10 @@ end
 
 function Stream:try_write(bytes) return (self.socket:send(bytes)) end
 
-function Stream:close() self.socket:close() end
+function Stream:close()
+  loop.release(self.socket)
+  self.socket:close()
+end
 
 -- The loop over a listening socket of the core, whose connections lie on streams.
 local function serve_streams()

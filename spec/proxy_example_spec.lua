@@ -36,7 +36,10 @@ local function plain(port)
     end
     return true
   end
-  function object.close() socket:close() end
+  function object.close()
+    luv.release(socket) -- which wakes who waits
+    socket:close()
+  end
   return object
 end
 
@@ -44,9 +47,9 @@ end
 local function proxy(log, answer)
   local listener = assert(tls.listen("127.0.0.1", 0, { context = helper.contexts().server }))
   luv.spawn(function()
-    local conn = assert(listener())
+    local conn = listener()
     listener:close()
-    if not conn:accept() then return conn:close() end
+    if not (conn and conn:accept()) then return conn and conn:close() end
     local request = conn:read "L"
     log[#log + 1] = request
     repeat local line = conn:read() until not line or line == "\r"
@@ -56,7 +59,7 @@ local function proxy(log, answer)
     luv.spawn(pipe, far, conn)
     pipe(conn, far)
   end)
-  return listener:port()
+  return listener:port(), listener
 end
 
 local function server(context)
@@ -81,10 +84,12 @@ local function fetch(options)
   local ca = helper.temp_file(helper.ca.certificate)
   helper.in_loop(function()
     local port, listener = server(options.context)
+    local proxy_port, proxy_listener = proxy(log, options.answer)
     local argv = { helper.lua, tree.root .. "examples/https_proxy_get.lua", "--ca", ca,
-      "https://localhost:" .. proxy(log, options.answer), ("https://localhost:%d/x"):format(port) }
+      "https://localhost:" .. proxy_port, ("https://localhost:%d/x"):format(port) }
     status, out, err = helper.run(argv)
     listener:close()
+    proxy_listener:close()
   end, 20)
   return status, out, err, log
 end
