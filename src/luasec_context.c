@@ -136,7 +136,9 @@ static int set_suites(lua_State *L)
 static int set_groups(lua_State *L)
 {
     SSL_CTX *ctx = check_ctx(L);
-    return answer(L, SSL_CTX_set1_groups_list(ctx, luaL_checkstring(L, 2)) == 1);
+    void *list =
+        (void *)(uintptr_t)luaL_checkstring(L, 2); /* OpenSSL's macro wants text that it could write to */
+    return answer(L, SSL_CTX_ctrl(ctx, SSL_CTRL_SET_GROUPS_LIST, 0, list) == 1);
 }
 
 /* luasec.set_verify(context, peer, once, required) */
