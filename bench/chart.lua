@@ -13,7 +13,8 @@ local COLOURS = {
   ["cotls-hooks"] = "#5aa5ea", ["cotls-remote-key"] = "#95c6f3", ["cotls-cqueues"] = "#0b4f99",
   ["cotls-stream"] = "#3ba7c4",
   ["luaossl-cqueues"] = "#d9822b", ["luasec-select"] = "#2f9e6e", ["luasec-luv"] = "#7bbf3f",
-  ["luasec-blocking"] = "#b39b1e", node = "#b65fc9",
+  ["luasec-blocking"] = "#b39b1e", node = "#b65fc9", ["drop-in-select"] = "#1f6e4e", ["drop-in-luv"] = "#55882b",
+  ["drop-in-blocking"] = "#7d6c14",
 }
 local OTHER = "#8c959f"
 

@@ -206,6 +206,20 @@ static void notify_peer(lua_State *L, int index, struct cotls_conn *c)
     cotls_clear_errors();
 }
 
+/* What is told after closing. LuaSec's connections tell nothing then. */
+static void keep(struct cotls_conn *c)
+{
+    if (c->established && c->luasec != NULL)
+        return;
+    ERR_set_mark(); /* the collector may come while a queue is read */
+    cotls_record_keep(c);
+    if (c->established)
+        cotls_session_keep(c);
+    else
+        cotls_session_forget(c);
+    ERR_pop_to_mark();
+}
+
 /* Closes the connection at index; with notify, close_notify goes first if it can
  * go at once. Never waits, never raises. [-0, +0] */
 void cotls_conn_close(lua_State *L, int index, bool notify)
@@ -217,13 +231,7 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
         return;
     if (notify)
         notify_peer(L, index, c);
-    ERR_set_mark(); /* the collector may come while a queue is read */
-    cotls_record_keep(c);
-    if (c->established)
-        cotls_session_keep(c);
-    else
-        cotls_session_forget(c);
-    ERR_pop_to_mark();
+    keep(c);
     c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))
         cotls_transport_drain(c);
