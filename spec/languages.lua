@@ -66,7 +66,7 @@ languages.reasons = {
       },
     },
   },
-  { on = { "5.1" }, why = "as io there, too", specs = { ["transfer_spec.lua"] = { "formats counts and zero are io's" } } },
+  { on = { "5.1" }, why = "as io, too", specs = { ["transfer_spec.lua"] = { "formats counts and zero are io's" } } },
   {
     on = { "5.1" },
     why = "the iterator of a for can't yield, and examples go so over what a listener or a connection gives",
