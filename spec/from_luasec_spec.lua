@@ -26,6 +26,10 @@ describe("docs/from-luasec.md", function()
     for name in pairs(THERE) do assert.truthy(table_of_calls:find("`conn:" .. name .. "(", 1, true), name) end
   end)
 
+  -- LuaSocket's protection in C can't be yielded across: LuaJIT tells so before, and the request blocks
+  local jit = rawget(_G, "jit")
+  if _VERSION == "Lua 5.1" and not jit then return end
+
   it("lets requests wait beside each other", function()
     local program = TEXT:match "```lua\n(require%(\"cotls%.luasec\"%)%.install { yielding = true }.-)```"
     local waiting, most = 0, 0
@@ -35,7 +39,8 @@ describe("docs/from-luasec.md", function()
         helper.each(listener, function(conn)
           luv.spawn(function()
             conn:accept()
-            repeat until conn:read("L") == "\r\n"
+            local line
+            repeat line = conn:read("L") until not line or line == "\r\n"
             waiting = waiting + 1
             most = math.max(most, waiting)
             luv.sleep(0.3)
@@ -54,7 +59,6 @@ describe("docs/from-luasec.md", function()
       local _, count = child.stdout:gsub("hello\t200\t", "")
       assert.equal(3, count, child.stdout .. child.stderr)
     end, 30)
-    -- LuaSocket's protection in C can't be yielded across there
-    assert.equal((_VERSION == "Lua 5.1") and 1 or 3, most)
+    assert.equal(jit and 1 or 3, most)
   end)
 end)

@@ -32,6 +32,7 @@ local function ask(request)
   return ok and table.concat(parts), code, headers, status
 end
 
+print("made by: " .. require "ssl"._COPYRIGHT:match "^%a+")
 show("simple", https.request(url .. "text"))
 show("post", https.request(url .. "echo", "a=b&c=d"))
 show("missing", https.request(url .. "nothing"))

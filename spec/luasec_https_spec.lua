@@ -112,6 +112,8 @@ local function ask(preload)
   assert.equal(0, child.result, child.stdout .. child.stderr)
   local results = {}
   for name, result in child.stdout:gmatch("([^\n]-): ([^\n]*)\n") do results[name] = result end
+  assert.equal(#preload == 0 and "LuaSec" or "cotls", results["made by"])
+  results["made by"] = nil
   return results
 end
 

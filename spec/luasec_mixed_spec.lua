@@ -9,8 +9,8 @@ local B = helper.leaf { subject = "CN=b.test", names = { "b.test" } }
 local CLIENT = helper.leaf { subject = "CN=client" }
 local FILES = helper.files { a = A, b = B, client = CLIENT }
 
-local LUASEC = { name = "LuaSec", preload = {} }
-local DROP_IN = { name = "the drop-in", preload = { "-l", "cotls.luasec_preload" } }
+local LUASEC = { name = "LuaSec", preload = {}, copyright = "LuaSec" }
+local DROP_IN = { name = "the drop-in", preload = { "-l", "cotls.luasec_preload" }, copyright = "cotls" }
 local PAIRS = { { LUASEC, DROP_IN }, { DROP_IN, LUASEC } }
 local VERSIONS = { { name = "TLSv1.2", protocol = "tlsv1_2" }, { name = "TLSv1.3", protocol = "tlsv1_3" } }
 
@@ -41,7 +41,10 @@ end
 local function talk(pair, client_wish, server_wish)
   local server = start(pair[1], 0, server_wish)
   local client = start(pair[2], server:wait_for "port: (%d+)", client_wish)
-  return said(client), said(server)
+  client, server = said(client), said(server)
+  assert.equal(pair[1].copyright, server["made by"])
+  assert.equal(pair[2].copyright, client["made by"])
+  return client, server
 end
 
 -- A connection that both ends describe alike.

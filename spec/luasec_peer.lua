@@ -66,6 +66,7 @@ local function connect()
   return sock
 end
 
+say("made by", ssl._COPYRIGHT:match "^%a+")
 local context = context_of(wish.params)
 local conn = assert(ssl.wrap(connect(), context))
 conn:settimeout(SECONDS)

@@ -32,6 +32,7 @@ VirtualHost %q
 -- A module of Prosody's for the place of DNS: servers' ports on this machine.
 local NEIGHBOURS = [[
 module:set_global()
+module:log("info", "ssl is %s", require "ssl"._COPYRIGHT)
 local service, basic = require "net.resolvers.service", require "net.resolvers.basic"
 local ports, new = module:get_option "neighbours", service.new
 function service.new(host, name, kind, extra)
@@ -40,8 +41,8 @@ function service.new(host, name, kind, extra)
 end
 ]]
 
-local LUASEC = { name = "LuaSec", preload = {} }
-local DROP_IN = { name = "the drop-in", preload = { "-l", "cotls.luasec_preload" } }
+local LUASEC = { name = "LuaSec", preload = {}, copyright = "LuaSec" }
+local DROP_IN = { name = "the drop-in", preload = { "-l", "cotls.luasec_preload" }, copyright = "cotls" }
 
 local CA = helper.temp_file(helper.ca.certificate)
 
@@ -83,7 +84,10 @@ local function start_all(ways, protocol)
       neighbour_port = ports[3 - i] })
   end
   local ok, err = pcall(function()
-    for _, child in ipairs(children) do child:wait_for("Activated service 'legacy_ssl'", 20) end
+    for i, child in ipairs(children) do
+      child:wait_for("Activated service 'legacy_ssl'", 20)
+      child:wait_for("ssl is " .. ways[i].copyright)
+    end
   end)
   if ok then return children end
   for _, child in ipairs(children) do child:stop() end
