@@ -5,6 +5,8 @@
 -- can be read on a white page and on a black one without knowing which it is on.
 -- Called as: chart.lua results.csv results.svg
 
+local compat = require "cotls.compat"
+
 local source, target = ...
 
 local TEXT, AXIS = "#6e7781", "#8c959f"
@@ -124,10 +126,10 @@ local function draw(rows)
   for _, group in ipairs(groups) do
     if #group > 0 then y = draw_group(group, y) end
   end
-  local bars = table.move(out, before_bars + 1, #out, 1, {})
+  local bars = compat.move(out, before_bars + 1, #out, 1, {})
   for i = #out, before_bars + 1, -1 do out[i] = nil end
   draw_axis(y)
-  table.move(bars, 1, #bars, #out + 1, out)
+  compat.move(bars, 1, #bars, #out + 1, out)
   return y + 24
 end
 

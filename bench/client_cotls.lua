@@ -3,6 +3,7 @@
 -- What a handshake costs a client of cotls, full and with `resume = true`: CPU of this process, against the
 -- yardstick. Called as: client_cotls.lua yardstick [handshakes a round [rounds [csv]]]
 
+local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
 local uv = require "luv"
@@ -46,7 +47,7 @@ end
 
 local function median(list)
   table.sort(list)
-  local middle = (#list + 1) // 2
+  local middle = math.floor((#list + 1) / 2)
   return (list[middle] + list[#list + 1 - middle]) / 2
 end
 
@@ -67,11 +68,11 @@ local made = assert(tls.make_certificate { names = { "localhost" } })
 local certificate, key = temp_file(made.certificate), temp_file(made.key)
 local full, resume, ratio, ratios = luv.run(function()
   local server, port = start_server(certificate, key)
-  local results = table.pack(pcall(run, port, made.certificate))
+  local results = compat.pack(pcall(run, port, made.certificate))
   server:kill("sigterm")
   server:close()
   assert(results[1], results[2])
-  return table.unpack(results, 2, results.n)
+  return compat.unpack(results, 2, results.n)
 end)
 os.remove(certificate)
 os.remove(key)

@@ -63,8 +63,9 @@ elseif mode == "remote" then
   local found, pkey = pcall(require, "openssl.pkey")
   if not found then os.exit(77) end
   local digest = require "openssl.digest"
-  local handle <close> = assert(io.open(key))
-  local signer = pkey.new(handle:read("a"))
+  local handle = assert(io.open(key))
+  local signer = pkey.new(handle:read("*a"))
+  handle:close()
   options.key = nil
   options.sign = function(_, request)
     return signer:sign(digest.new(request.digest:lower()):update(request.message))

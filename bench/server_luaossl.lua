@@ -17,14 +17,16 @@ local certificate, key = ...
 local block = ("b"):rep(16384)
 
 local function contents(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
 end
 
 local function make_context()
   local context = ssl_context.new("TLS", true)
-  context:setOptions(ssl_context.OP_NO_COMPRESSION | ssl_context.OP_CIPHER_SERVER_PREFERENCE
-    | ssl_context.OP_NO_SSLv2 | ssl_context.OP_NO_SSLv3 | ssl_context.OP_NO_TLSv1 | ssl_context.OP_NO_TLSv1_1)
+  context:setOptions(ssl_context.OP_NO_COMPRESSION + ssl_context.OP_CIPHER_SERVER_PREFERENCE -- bits, each once
+    + ssl_context.OP_NO_SSLv3 + ssl_context.OP_NO_TLSv1 + ssl_context.OP_NO_TLSv1_1)
   context:setCertificate(x509.new(contents(certificate)))
   context:setPrivateKey(pkey.new(contents(key)))
   return context
