@@ -570,6 +570,7 @@ static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
     struct cotls_slot *s = cotls_slot_of(c, now);
     if (c->asks != NULL && c->asks->at == s)
         cotls_asks_abandon(c->asks);
+    c->resume[s - c->slot] = NULL;
     *s = *init;
     s->op = now;
     s->next = first ? op : NULL;

@@ -90,7 +90,8 @@ int cotls_resume(lua_State *L)
     if (id == COTLS_NO_SLOT)
         return cotls_wait_ended(L, 1);
     struct cotls_conn *c = cotls_check_conn(L);
-    luaL_argcheck(L, id >= 0 && id < SLOT_COUNT && c->resume[id] != NULL, 2, "nobody waits");
+    luaL_argcheck(L, id >= 0 && id < SLOT_COUNT && c->resume[id] != NULL && c->slot[id].op != NULL, 2,
+                  "nobody waits");
     struct cotls_slot *s = &c->slot[id];
     lua_KFunction k = c->resume[id];
     c->resume[id] = NULL;
