@@ -167,6 +167,33 @@ describe("the yielding drop-in", function()
     assert.same({ nil, "wantread", "" }, got)
   end)
 
+  it("leaves what one coroutine receives or sends alone when another one comes", function()
+    local got, busy = {}, {}
+    with({ yielding = true }, function()
+      local server, client = secure.connected(ssl, nil, ssl)
+      server:settimeout(10 * helper.slow)
+      client:settimeout(10 * helper.slow)
+      assert(server:send(("a"):rep(1000)))
+      assert(luv.run(function()
+        luv.spawn(function() got.line = client:receive("*l") end)
+        luv.sleep(0.02) -- until it has the bytes
+        busy.receive = { client:receive("*l") }
+        assert(server:send("b\n"))
+        local big = ("z"):rep(4e6)
+        luv.spawn(function() got.sent = client:send(big, 101) end)
+        busy.send = { client:send("short", 3) }
+        assert.equal(#big - 100, #assert(server:receive(#big - 100)))
+        while not got.sent do luv.sleep(0.001) end
+        return true
+      end))
+      client:close()
+      server:close()
+    end)
+    assert.same({ nil, "another coroutine is at it", "" }, busy.receive)
+    assert.same({ nil, "another coroutine is at it", 2 }, busy.send)
+    assert.same({ line = ("a"):rep(1000) .. "b", sent = 4e6 }, got)
+  end)
+
   it("blocks outside a coroutine, and without a scheduler", function()
     with({ yielding = true }, function()
       local server, client = secure.connected(ssl, nil, ssl)

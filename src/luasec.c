@@ -6,11 +6,14 @@
 #include "cotls.h"
 
 #include <errno.h>
+#include <math.h>
 #include <openssl/err.h>
 #include <string.h>
 #include <unistd.h>
 
 enum state { STATE_NEW, STATE_CONNECTED, STATE_CLOSED };
+
+#define NUMBER_MAX 0x1p53 /* of bytes; what is more is as much */
 
 /* How an operation ended that did not fail: in s->written of a receive, s->scanned of a send. */
 enum outcome { OUTCOME_DONE, OUTCOME_CLOSED, OUTCOME_READ, OUTCOME_WRITE };
@@ -186,7 +189,7 @@ static struct wish read_wish(lua_State *L)
     size_t prefix = lua_rawlen(L, 3);
     if (lua_type(L, 2) == LUA_TNUMBER) {
         lua_Number n = lua_tonumber(L, 2);
-        w.count = n > (lua_Number)prefix ? (size_t)n - prefix : 0;
+        w.count = n > (lua_Number)prefix ? (size_t)fmin(n, NUMBER_MAX) - prefix : 0;
         return w;
     }
     const char *pattern = lua_tostring(L, 2);
@@ -341,13 +344,17 @@ static int receive(lua_State *L)
     return push_outcome(L, OUTCOME_CLOSED);
 }
 
-/* luasec.rest(object, pattern, prefix) → the prefix and what has arrived */
+/* luasec.rest(object, pattern, prefix) → the prefix and what has arrived, if that is no other coroutine's */
 static int rest(lua_State *L)
 {
     struct cotls_luasec *o = check_connection(L);
     check_pattern(L);
-    if (o->c != NULL)
-        push_taken(L, o->c, cotls_buf_length(&o->c->plain));
+    if (o->c == NULL)
+        return 1;
+    lua_getiuservalue(L, 1, UV_CONN);
+    lua_replace(L, 1);
+    bool taken = cotls_slot_held(L, o->c, &o->c->slot[SLOT_READ]);
+    push_taken(L, o->c, taken ? 0 : cotls_buf_length(&o->c->plain));
     return 1;
 }
 
@@ -401,11 +408,16 @@ static void annotate_send(lua_State *L, struct cotls_conn *c, struct cotls_slot 
 
 static const struct cotls_op op_send = {"send", SLOT_WRITE, false, send_step, push_sent, annotate_send};
 
+static lua_Integer number_at(lua_State *L, int index, lua_Number otherwise)
+{
+    return (lua_Integer)fmin(fmax(luaL_optnumber(L, index, otherwise), -NUMBER_MAX), NUMBER_MAX);
+}
+
 /* Of the string of that size the bytes from *start to *end, counted from 1, as LuaSocket counts. */
 static void read_range(lua_State *L, lua_Integer size, lua_Integer *start, lua_Integer *end)
 {
-    *start = (lua_Integer)luaL_optnumber(L, 3, 1);
-    *end = (lua_Integer)luaL_optnumber(L, 4, -1);
+    *start = number_at(L, 3, 1);
+    *end = number_at(L, 4, -1);
     if (*start < 0)
         *start = size + *start + 1;
     if (*end < 0)
@@ -428,7 +440,10 @@ static int send_data(lua_State *L)
         lua_pushinteger(L, start - 1);
         return start <= end ? push_outcome(L, OUTCOME_CLOSED) : push_two_nils(L);
     }
-    if (o->withheld && start <= end) { /* it is on its way */
+    take_place(L, o);
+    size_t base = o->base;
+    bool busy = cotls_slot_busy(L, o->c, &op_send); /* what is known is of another coroutine's string then */
+    if (o->withheld && start <= end && !busy) {     /* it is on its way */
         if (data[start - 1] == o->last)
             start++;
         o->withheld = false;
@@ -442,8 +457,10 @@ static int send_data(lua_State *L)
         lua_replace(L, 2);
     }
     lua_settop(L, 2);
-    take_place(L, o);
-    return cotls_run(L, o->c, &op_send, send_data);
+    int n = cotls_run(L, o->c, &op_send, send_data);
+    if (busy) /* it has not waited */
+        o->base = base;
+    return n;
 }
 
 /* ---- what loops ask ---- */
