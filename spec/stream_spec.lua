@@ -295,6 +295,16 @@ describe("what a stream's functions give", function()
     assert.equal("system", code_of(ok, err))
     assert.matches("without saying how much", tostring(err), 1, true)
   end)
+
+  it("write: how much it has written is a number of bytes, not more than there are", function()
+    for _, written in ipairs { 0.5, 0 / 0, 1 / 0, -1 / 0, 2 ^ 64, -1, 1e6, "0" } do
+      local code, _, conn = writes(nil, "timeout", written)
+      assert.equal("timeout", code)
+      local ok, err = conn:connect()
+      assert.equal("system", code_of(ok, err), tostring(written))
+      assert.matches("without saying how much", tostring(err), 1, true)
+    end
+  end)
 end)
 
 describe("deadlines of a stream", function()
@@ -456,6 +466,52 @@ describe("output", function()
     local plain = { read = nothing, write = function() error "never" end, close = nothing }
     local conn = over(plain)
     assert.is_true(conn:close())
+  end)
+
+  it("that try_write itself brings forth is not lost", function()
+    local a, b = streams.pipes(65536)
+    local client
+    local object = {
+      read = function(_, ...) return a:read(...) end,
+      write = function(_, ...) return a:write(...) end,
+      close = function() a:close() end,
+      try_write = function(_, bytes)
+        local n = a:try_write(bytes)
+        assert(client:write "after it")
+        return n
+      end,
+    }
+    client = assert(contexts.client:wrap(object, { server_name = "localhost" }))
+    local server = over(b)
+    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    local sent
+    local got = helper.together {
+      function()
+        sent = core.try_write(client, "first ")
+        assert(client:write " and more")
+        assert(client:shutdown "write")
+      end,
+      function() return server:read "a" end,
+    }[2]
+    assert.equal(6, sent)
+    assert.equal("first after it and more", got[1])
+  end)
+
+  it("is over where try_write closes the connection, too", function()
+    local a, b = streams.pipes(65536)
+    local client, server
+    local object = {
+      read = function(_, ...) return a:read(...) end,
+      write = function(_, ...) return a:write(...) end,
+      close = function() a:close() end,
+      try_write = function() client:close() end,
+    }
+    client = assert(contexts.client:wrap(object, { server_name = "localhost" }))
+    server = over(b)
+    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    assert.is_true(client:close())
+    local got = helper.together { function() return server:read() end }[1]
+    assert.equal("truncated", code_of(got[1], got[2]))
   end)
 end)
 

@@ -231,6 +231,8 @@ void cotls_conn_close(lua_State *L, int index, bool notify)
         return;
     if (notify)
         notify_peer(L, index, c);
+    if (c->ssl == NULL) /* the stream's try_write has closed it */
+        return;
     keep(c);
     c->early_status = SSL_get_early_data_status(c->ssl);
     if (c->owns && !c->ended && (notify || (c->begun && !c->established)))

@@ -138,10 +138,10 @@ static enum cotls_moved take_read(lua_State *L, struct cotls_conn *c, int first)
     bool given = lua_type(L, first) == LUA_TSTRING;
     const char *data = given ? lua_tolstring(L, first, &n) : NULL;
     if (n > 0 && n <= MOST) {
-        cotls_buf_lend(&c->cipher, data, n);
-        c->bytes_in += n;
         lua_pushvalue(L, first);
         lua_setiuservalue(L, 1, UV_LENT);
+        cotls_buf_lend(&c->cipher, data, n);
+        c->bytes_in += n;
         return MOVED;
     }
     if (lua_isnoneornil(L, first) && !lua_isnoneornil(L, first + 1))
@@ -167,10 +167,11 @@ static lua_Integer told_written(lua_State *L, int first, size_t most)
     lua_settop(L, first + 2);
     if (lua_isnil(L, first + 2) && cotls_is_error(L, first + 1))
         lua_getfield(L, first + 1, "written");
+    int whole = 0;
     if (lua_type(L, -1) == LUA_TNUMBER)
-        n = lua_tointeger(L, -1);
+        n = lua_tointegerx(L, -1, &whole);
     lua_settop(L, first + 2);
-    return n <= (lua_Integer)most ? n : -1;
+    return whole && n <= (lua_Integer)most ? n : -1;
 }
 
 static enum cotls_moved take_unwritten(lua_State *L, struct cotls_conn *c, int first, size_t n)
@@ -284,18 +285,19 @@ bool cotls_stream_taken(lua_State *L, struct cotls_conn *c, enum cotls_way way)
 /* pcall's frame: a connection → what its stream's try_write gives. */
 static int call_try_write(lua_State *L)
 {
-    const struct cotls_conn *c = lua_touserdata(L, 1);
+    struct cotls_conn *c = lua_touserdata(L, 1);
     lua_getiuservalue(L, 1, UV_STREAM);
     if (lua_rawgeti(L, -1, STREAM_TRY_WRITE) == LUA_TNIL)
         return 0;
     lua_getiuservalue(L, 1, UV_TRANSPORT);
     lua_pushlstring(L, (const char *)cotls_buf_bytes(&c->out), cotls_buf_length(&c->out));
+    cotls_buf_free(&c->out); /* what comes to be written in there is no part of it */
     lua_call(L, 2, 1);
     return 1;
 }
 
 /* Gives the stream of the connection at index what can be written at once. What is not taken is lost, and nothing
- * can be sent any more. Raises nothing. [-0, +0] */
+ * can be sent any more. try_write may itself write to the connection, or close it. Raises nothing. [-0, +0] */
 void cotls_stream_give(lua_State *L, int index)
 {
     struct cotls_conn *c = lua_touserdata(L, index);
@@ -307,9 +309,10 @@ void cotls_stream_give(lua_State *L, int index)
     lua_pushvalue(L, index);
     bool ok = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_tonumber(L, -1) == (lua_Number)n;
     lua_pop(L, 1);
-    cotls_buf_free(&c->out);
-    if (!ok)
+    if (!ok) {
+        cotls_buf_free(&c->out);
         c->send_errno = EPIPE;
+    }
 }
 
 /* What the collector, and who has no memory, pushes later. */

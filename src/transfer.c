@@ -518,7 +518,7 @@ int cotls_try_write(lua_State *L)
     cotls_clear_errors();
     if (c->stream)
         cotls_stream_give(L, 1);
-    if (r != (int)n || cotls_flush(c) != 1)
+    if (r != (int)n || (c->stream ? c->send_errno != 0 : cotls_flush(c) != 1))
         return 0;
     lua_pushinteger(L, r);
     return 1;
