@@ -78,7 +78,7 @@ local function child(name, kind, step, first, last)
     if refused and not what and not ok and not scenario.like(err) then
       wrong = "refused otherwise: " .. tostring(err)
     end
-    if kind == "calls" and not refused and type(err) == "string" then wrong = wrong or "raised: " .. err end
+    if kind == "calls" and not ok and not refused and type(err) == "string" then wrong = wrong or "raised: " .. err end
     if not refused and not ok and seen == false then
       wrong = wrong or "noticed: " .. tostring(err)
     end
