@@ -89,6 +89,22 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.equal("name alpn", names())
     end))
 
+    it("on_certificate sets no context whose hooks the other one's have answered for", without_jobs(function()
+      for name, answer in pairs { on_ocsp = false, on_ticket_key = KEY } do
+        local inner = server { [name] = noted("inner", answer or nil) }
+        local options = with(only, {
+          [name] = noted("outer", answer or nil),
+          on_certificate = function(conn)
+            conn:set_context(inner)
+            return true
+          end,
+        })
+        refuses(client, options, "internal_error", "a hook that would not be asked any more")
+        inner = server {}
+        visit.over(client, helper.server_context(options))
+      end
+    end))
+
     it("on_alpn chooses, and refuses", without_jobs(function()
       local got = visit.over(client, server { on_alpn = noted("alpn", function(list) return list[2] end) },
         { alpn = { "a", "b" } })

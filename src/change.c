@@ -25,7 +25,11 @@ static unsigned too_late(const struct cotls_conn *c, enum cotls_hook hook)
         return BIT(HOOK_CLIENT_HELLO);
     if (hook == HOOK_SERVER_NAME)
         return named;
-    return named | BIT(HOOK_CERTIFICATE) | BIT(HOOK_ALPN) | (c->ctx->server ? 0 : BIT(HOOK_VERIFY));
+    named |= BIT(HOOK_CERTIFICATE) | BIT(HOOK_ALPN);
+    if (!c->ctx->server)
+        return named | BIT(HOOK_VERIFY);
+    /* Without jobs these have been asked of the other context. */
+    return cotls_can_pause() ? named : named | BIT(HOOK_OCSP) | BIT(HOOK_TICKET_KEY);
 }
 
 static bool takes_version(SSL_CTX *ctx, int version)
