@@ -150,6 +150,21 @@ describe("a method that has waited", function()
 end)
 
 describe("core.resume", function()
+  it("goes on with no operation that was left for good", function()
+    local client, server = helper.handshaken "a socketpair"
+    coroutine.resume(coroutine.create(function() return client:write(("x"):rep(8e6)) end))
+    collectgarbage()
+    collectgarbage()
+    client:settimeout(0)
+    client:shutdown() -- finds that nobody writes any more
+    for id = 0, 3 do
+      assert.is_false((pcall(core.resume, client, id, true)))
+      assert.is_false((pcall(core.resume, client, id, nil, "timeout")))
+    end
+    client:close()
+    server:close()
+  end)
+
   it("refuses what does not wait", function()
     local client = helper.handshaken("a socketpair")
     for _, id in ipairs { 0, 1, 2, -2, 1000000 } do
@@ -203,22 +218,5 @@ describe("a hook", function()
     assert.is_nil(ok)
     assert.equal("hook", err.code)
     assert.matches("attempt to yield", err.reason)
-  end)
-end)
-
-describe("core.resume", function()
-  it("goes on with no operation that was left for good", function()
-    local client, server = helper.handshaken "a socketpair"
-    coroutine.resume(coroutine.create(function() return client:write(("x"):rep(8e6)) end))
-    collectgarbage()
-    collectgarbage()
-    client:settimeout(0)
-    client:shutdown() -- finds that nobody writes any more
-    for id = 0, 3 do
-      assert.is_false((pcall(core.resume, client, id, true)))
-      assert.is_false((pcall(core.resume, client, id, nil, "timeout")))
-    end
-    client:close()
-    server:close()
   end)
 end)

@@ -497,6 +497,21 @@ describe("output", function()
     assert.equal("first after it and more", got[1])
   end)
 
+  it("that try_write did not take is not told as sent", function()
+    for _, given in ipairs { 0, 1, 1e6, "no", false } do
+      local a, b = streams.pipes(65536)
+      local client = assert(contexts.client:wrap({
+        read = function(_, ...) return a:read(...) end,
+        write = function(_, ...) return a:write(...) end,
+        try_write = function() return given end,
+      }, { server_name = "localhost" }))
+      local server = over(b)
+      helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+      assert.is_nil(core.try_write(client, "bytes"))
+      assert.equal("system", code_of(client:write("more"))) -- a gap is no stream
+    end
+  end)
+
   it("is over where try_write closes the connection, too", function()
     local a, b = streams.pipes(65536)
     local client, server
