@@ -157,6 +157,26 @@ describe("several waits of one connection", function()
     end)
   end)
 
+  it("go on when the one that polls for all is gone for good", function()
+    scheduler.run(function()
+      local client, server = pair()
+      coroutine.resume(coroutine.create(function() return client:read() end)) -- and nobody has it any more
+      collectgarbage()
+      collectgarbage()
+      local line
+      scheduler.spawn(function() line = client:read() end)
+      scheduler.sleep(0.01)
+      assert(server:write("hello\n"))
+      for _ = 1, 2000 do
+        if line then break end
+        scheduler.sleep(0.001)
+      end
+      assert.equal("hello", line)
+      client:close()
+      server:close()
+    end)
+  end)
+
   it("a close under many of them is told to all, and none watches the descriptor after", function()
     scheduler.run(function()
       for _ = 1, 20 do

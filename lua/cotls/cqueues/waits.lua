@@ -12,7 +12,7 @@ local poll, left = cqueues.poll, tasks.left
 
 local waits = {}
 
--- Waiter → { fd, read =, write = }: what is polled, a condition where there is no descriptor. `led`: somebody polls.
+-- Waiter → { fd, read =, write = }: what is polled, a condition where there is no descriptor. `leader`: who polls.
 -- Once somebody has followed: told.read, told.write (conditions), seen (how often it was ready), parked (how many).
 local entries = setmetatable({}, { __mode = "k" })
 
@@ -21,6 +21,12 @@ local function enter(waiter)
   entries[waiter] = fd and { fd = fd, read = { pollfd = fd, events = "r" }, write = { pollfd = fd, events = "w" } }
     or { read = condition.new(), write = condition.new() }
   return entries[waiter]
+end
+
+-- Does somebody poll? Not one that has died in there, or that nobody has any more.
+local function is_led(entry)
+  local co = entry.leader and entry.leader.co
+  return co and coroutine.status(co) ~= "dead"
 end
 
 local OTHER = { read = "write", write = "read" }
@@ -44,7 +50,7 @@ end
 local function lead(entry, want, deadline)
   local mine, want_too = entry[want], OTHER[want]
   local first, second
-  entry.led = true
+  entry.leader = setmetatable({ co = coroutine.running() }, { __mode = "v" })
   repeat
     local too = entry.parked and entry.parked[want_too] > 0 and entry[want_too] or nil
     entry.widened = false
@@ -52,7 +58,7 @@ local function lead(entry, want, deadline)
     if entry.widened then first, second = nil, nil end -- not ready, but to be polled for more
     if too and (first == too or second == too) then tell(entry, want_too) end
   until is_end(entry, want, first, second) or entry.released or is_past(deadline)
-  entry.led = false
+  entry.leader = nil
   if entry.parked then
     if first == mine then tell(entry, want) end
     for _, told in pairs(entry.told) do told:signal() end -- somebody else leads
@@ -73,7 +79,7 @@ local function follow(entry, want, deadline)
   repeat
     first, why = poll(entry.told[want], left(deadline))
     if entry.seen[want] ~= seen or entry.released then first = entry[want] end
-  until is_end(entry, want, first, why) or not entry.led or is_past(deadline)
+  until is_end(entry, want, first, why) or not is_led(entry) or is_past(deadline)
   parked[want] = parked[want] - 1
   if is_end(entry, want, first, why) or is_past(deadline) then return first, why end
   return lead(entry, want, deadline)
@@ -83,7 +89,7 @@ end
 function waits.wait(waiter, want, deadline)
   local entry = entries[waiter] or enter(waiter)
   local first, why
-  if entry.led and entry.fd then
+  if entry.fd and is_led(entry) then
     first, why = follow(entry, want, deadline)
   else
     first, why = lead(entry, want, deadline)
