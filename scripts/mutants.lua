@@ -170,8 +170,8 @@ local function try(one)
   if one.file:find("^src/") then out, status = build() end
   local verdict = "does not build:\n" .. out
   if status == 0 then
-    local _, bad = specs(one.spec, { one.name })
-    verdict = bad > 0 and "killed" or "SURVIVED"
+    local good, bad = specs(one.spec, { one.name })
+    verdict = (bad > 0 or good == 0) and "killed" or "SURVIVED" -- without any result it has crashed
   end
   write(path, text)
   return verdict
