@@ -88,8 +88,9 @@ bool cotls_buf_append(struct cotls_buf *b, const void *data, size_t n)
 
 void cotls_buf_consume(struct cotls_buf *b, size_t n)
 {
-    b->pos += n;
-    if (b->pos == b->len)
+    if (n < cotls_buf_length(b))
+        b->pos += n;
+    else /* or it was lost meanwhile */
         cotls_buf_free(b);
 }
 
