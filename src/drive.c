@@ -170,35 +170,6 @@ static enum verdict judge(lua_State *L, int base)
 
 /* ---- stepping ---- */
 
-static double deadline_of(struct cotls_conn *c, struct cotls_slot *s)
-{
-    if (s->deadline == 0)
-        s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
-    if (cotls_shaking(c, s) && c->handshake_deadline < s->deadline)
-        return c->handshake_deadline;
-    return s->deadline;
-}
-
-/* A timeout of 0 is no time that passes: only the handshake's own can be up then. */
-static bool time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now)
-{
-    bool whole = cotls_shaking(c, s) && now >= c->handshake_deadline;
-    return whole || (s->timeout != 0 && now >= deadline_of(c, s));
-}
-
-/* The handshake is done, for the operation that needed it first. */
-static struct cotls_slot *go_to_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    struct cotls_slot *to = cotls_slot_of(c, s->next);
-    struct cotls_slot from = *s;
-    s->op = NULL;
-    *to = from;
-    to->op = from.next;
-    to->next = NULL;
-    cotls_slot_hold(L, to);
-    return to;
-}
-
 /* Judges the values that ended a wait: true to step again, else *results are on top. */
 static bool woken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
@@ -229,28 +200,22 @@ static bool suspend_slot(lua_State *L, struct cotls_conn *c, struct cotls_slot *
     return *results == STAYS && woken(L, c, s, results);
 }
 
-/* It would wait, and the timeout is 0. */
-static int end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write)
-{
-    return cotls_end_with(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
-}
-
 /* Waits for what the step wanted; true to step again, else *results are on top. May yield. */
 static bool wait_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write, int *results)
 {
-    double deadline = deadline_of(c, s), now = deadline < HUGE_VAL ? cotls_now() : 0;
+    double deadline = cotls_deadline(c, s), now = deadline < HUGE_VAL ? cotls_now() : 0;
     bool drained = c->drained;
     c->drained = false;
     if (s->timeout == 0 && drained) /* "empty" was a guess: nothing may be there before it is said so */
         return true;
     if (!write && c->cipher.lost) /* nothing is read any more: nothing to wait for */
         return true;
-    if (time_is_up(c, s, now)) {
+    if (cotls_time_is_up(c, s, now)) {
         *results = cotls_end_timeout(L, c, s);
         return false;
     }
     if (s->timeout == 0) {
-        *results = end_want(L, c, s, write);
+        *results = cotls_end_want(L, c, s, write);
         return false;
     }
     return suspend_slot(L, c, s, write, deadline, results);
@@ -266,7 +231,7 @@ static bool park(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum 
         return false;
     }
     c->parked |= 1U << way;
-    return suspend_slot(L, c, s, way == WAY_WRITE, deadline_of(c, s), results);
+    return suspend_slot(L, c, s, way == WAY_WRITE, cotls_deadline(c, s), results);
 }
 
 /* Is the stream's function what the step waits for? Else it is output that has to go before something else. */
@@ -289,8 +254,8 @@ static bool has_moved(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     }
     if (moved == MOVED_CANCELLED)
         *results = cotls_end_cancelled(L, c, s, true);
-    else if (s->timeout == 0 && !time_is_up(c, s, cotls_now()))
-        *results = end_want(L, c, s, way == WAY_WRITE);
+    else if (s->timeout == 0 && !cotls_time_is_up(c, s, cotls_now()))
+        *results = cotls_end_want(L, c, s, way == WAY_WRITE);
     else
         *results = cotls_end_timeout(L, c, s);
     return false;
@@ -312,7 +277,7 @@ static int call_stream(lua_State *L, struct cotls_conn *c, struct cotls_slot *s,
 /* Calls the stream's function of that way; true to go on, else the C function is left with *results. May yield. */
 static bool move(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_way way, int *results)
 {
-    double deadline = s->timeout == 0 ? cotls_now() : deadline_of(c, s);
+    double deadline = s->timeout == 0 ? cotls_now() : cotls_deadline(c, s);
     s->base = lua_gettop(L);
     s->records = 0;
     cotls_slot_hold(L, s);
@@ -327,8 +292,8 @@ static bool move_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
 {
     if (way == WAY_READ ? cotls_buf_length(&c->cipher) > 0 || c->at_eof : cotls_buf_length(&c->out) == 0)
         return true; /* another coroutine has been faster */
-    double deadline = deadline_of(c, s);
-    if (deadline < HUGE_VAL && time_is_up(c, s, cotls_now())) {
+    double deadline = cotls_deadline(c, s);
+    if (deadline < HUGE_VAL && cotls_time_is_up(c, s, cotls_now())) {
         *results = cotls_end_timeout(L, c, s);
         return false;
     }
@@ -365,10 +330,10 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
     bool tired = c->tired;
     c->tired = false;
     if (s->timeout == 0 && tired) /* what there is may never end */
-        *results = end_want(L, c, s, false);
+        *results = cotls_end_want(L, c, s, false);
     if (s->timeout == 0)
         return !tired;
-    if (now >= deadline_of(c, s)) {
+    if (now >= cotls_deadline(c, s)) {
         *results = cotls_end_timeout(L, c, s);
         return false;
     }
@@ -381,7 +346,7 @@ static bool take_turn(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
 /* A hook has taken its time: what it took too much of is not made up by its answer. */
 static bool in_time(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
-    if (!time_is_up(c, s, cotls_now()))
+    if (!cotls_time_is_up(c, s, cotls_now()))
         return true;
     *results = cotls_end_timeout(L, c, s);
     return false;
@@ -404,7 +369,7 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
         return false;
     case STEP_DONE:
         if (s->next != NULL) {
-            *at = go_to_next(L, c, s);
+            *at = cotls_slot_next(L, c, s);
             return true;
         }
         s->op = NULL;
@@ -495,7 +460,7 @@ static int run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     if (c->asks->first != NULL)
         keep_error(L, c, s);
     if (s->step == STEP_ASK)
-        deadline_of(c, s); /* the function's time counts */
+        cotls_deadline(c, s); /* the function's time counts */
     s->base = lua_gettop(L);
     while (left == STAYS && c->ssl != NULL && (n = cotls_hook_push(L, c, s)) >= 0)
         left = call_hook(L, c, s, n);
@@ -560,23 +525,6 @@ static int moved_on(lua_State *L, int status, lua_KContext id)
     return is_wanted(s, way) ? proceed(L, c, s) : go_on(L, c, s);
 }
 
-/* Sets up the slot of op; on a connection whose handshake is not done, that of
- * the handshake with op after it. */
-static struct cotls_slot *claim(struct cotls_conn *c, const struct cotls_op *op,
-                                const struct cotls_slot *init)
-{
-    bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
-    const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
-    struct cotls_slot *s = cotls_slot_of(c, now);
-    if (c->asks != NULL && c->asks->at == s)
-        cotls_asks_abandon(c->asks);
-    c->resume[s - c->slot] = NULL;
-    *s = *init;
-    s->op = now;
-    s->next = first ? op : NULL;
-    return s;
-}
-
 /* The deadline that this operation alone was given, in the place of the timeout. */
 static void take_until(struct cotls_conn *c, struct cotls_slot *init)
 {
@@ -611,7 +559,7 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
         cotls_push_failure(L, op->name);
         return cotls_nil_error(L);
     }
-    s = claim(c, op, &init);
+    s = cotls_slot_claim(c, op, &init);
     if (s->op->handshake && c->side == SIDE_NONE) {
         cotls_error_plain(L, "tls", op->name,
                           "connection type not set: call accept, connect, set_accept_state or "

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * How an operation ends that does not succeed: the error object, what the
- * failure means for the connection (a failed handshake closes it, another
- * failure is for good, a timeout of the call is nothing), and nil, err. */
+ * How an operation ends that does not succeed: when its time is up, the error
+ * object, what the failure means for the connection (a failed handshake closes
+ * it, another failure is for good, a timeout of the call is nothing), nil, err. */
 #include "cotls.h"
+
+#include <math.h>
 
 /* The error is on top. Returns nil, err; an iterator raises it. */
 int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
@@ -75,6 +77,29 @@ int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enu
 bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s)
 {
     return s->op->handshake && (!c->established || c->renegotiating);
+}
+
+/* When the operation must have ended, on cotls_now()'s clock. */
+double cotls_deadline(struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->deadline == 0)
+        s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
+    if (cotls_shaking(c, s) && c->handshake_deadline < s->deadline)
+        return c->handshake_deadline;
+    return s->deadline;
+}
+
+/* A timeout of 0 is no time that passes: only the handshake's own can be up then. */
+bool cotls_time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now)
+{
+    bool whole = cotls_shaking(c, s) && now >= c->handshake_deadline;
+    return whole || (s->timeout != 0 && now >= cotls_deadline(c, s));
+}
+
+/* It would wait, and the timeout is 0. */
+int cotls_end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write)
+{
+    return cotls_end_with(L, c, s, write ? "want_write" : "want_read", "would wait, and the timeout is 0");
 }
 
 int cotls_end_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)

@@ -62,6 +62,9 @@ bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s);
 int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
                    const char *reason);
+double cotls_deadline(struct cotls_conn *c, struct cotls_slot *s);
+bool cotls_time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now);
+int cotls_end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write);
 int cotls_end_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step);
 int cotls_end_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
@@ -85,6 +88,9 @@ struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op
 bool cotls_slot_held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
 void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
+struct cotls_slot *cotls_slot_claim(struct cotls_conn *c, const struct cotls_op *op,
+                                    const struct cotls_slot *init);
+struct cotls_slot *cotls_slot_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
 /* ---- hook.c: what OpenSSL calls ---- */
 

@@ -81,3 +81,33 @@ void cotls_slot_hold(lua_State *L, struct cotls_slot *s)
     lua_rawsetp(L, -2, s);
     lua_pop(L, 1);
 }
+
+/* Sets up the slot of op; on a connection whose handshake is not done, that of
+ * the handshake with op after it. */
+struct cotls_slot *cotls_slot_claim(struct cotls_conn *c, const struct cotls_op *op,
+                                    const struct cotls_slot *init)
+{
+    bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
+    const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
+    struct cotls_slot *s = cotls_slot_of(c, now);
+    if (c->asks != NULL && c->asks->at == s)
+        cotls_asks_abandon(c->asks);
+    c->resume[s - c->slot] = NULL;
+    *s = *init;
+    s->op = now;
+    s->next = first ? op : NULL;
+    return s;
+}
+
+/* The handshake is done, for the operation that needed it first. */
+struct cotls_slot *cotls_slot_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    struct cotls_slot *to = cotls_slot_of(c, s->next);
+    struct cotls_slot from = *s;
+    s->op = NULL;
+    *to = from;
+    to->op = from.next;
+    to->next = NULL;
+    cotls_slot_hold(L, to);
+    return to;
+}
