@@ -153,6 +153,43 @@ describe("tls.pair", function()
     assert.is_false(came)
   end)
 
+  -- The peer renegotiates: who writes needs what comes in, and finds the reader at the transport.
+  it("wakes a writer that has to read behind a reader", function()
+    local old = { min_version = "1.2", max_version = "1.2" }
+    local client_context = helper.client_context(helper.with(old, { renegotiation = "allow" }))
+    local server_context = helper.server_context(helper.with(old, { renegotiation = "allow-client" }))
+    local data = helper.noise(30000)
+    for _, size in ipairs { 64, 512 } do
+      local client, server = assert(tls.pair(client_context, server_context, { size = size, client = LOCALHOST }))
+      local parked, wake = 0, luv.wake
+      local counting = helper.with(luv, { wake = function(waiter, want)
+        if waiter == server then parked = parked + 1 end
+        return wake(waiter, want)
+      end })
+      helper.in_loop(function()
+        tls.scheduler = counting
+        local rest, got
+        luv.spawn(function()
+          assert(server:accept())
+          luv.spawn(function()
+            for at = 1, #data, 1000 do assert(server:write(data:sub(at, at + 999))) end
+          end)
+          rest = assert(server:read("a"))
+        end)
+        assert(client:connect())
+        for _ = 1, 3 do assert(client:renegotiate()) end
+        got = client:read(#data)
+        assert(client:write("done"))
+        assert(client:shutdown("write"))
+        helper.until_true(function() luv.sleep(0.001) return rest end)
+        assert.is_true(data == got)
+        assert.equal("done", rest)
+        tls.scheduler = luv
+      end)
+      assert.is_true(parked > 0, "nobody had to wait")
+    end
+  end)
+
   it("refuses what is no option, and contexts of the other role", function()
     local function try(pattern, ...)
       local ok, err = pcall(tls.pair, ...)

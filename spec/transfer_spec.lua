@@ -564,7 +564,9 @@ describe("an end", function()
       -- writing fails too: the connection is unusable
       ok, err = client:write("x")
       assert.is_nil(ok)
-      assert.equal(got[2], err)
+      assert.equal(0, err.written) -- so that it is another object, of the same failure
+      assert.equal(got[2].reason, err.reason)
+      assert.equal(got[2].queue, err.queue)
       -- the peer learns why
       got = helper.together { function() return server:read(1) end }[1]
       assert.equal("alert", code_of(got[1], got[2]))
@@ -603,5 +605,29 @@ describe("an end", function()
         function() assert.equal("still here", server:read("a")) end,
       }
     end
+  end)
+end)
+
+describe("a failure that is told again", function()
+  it("says of each write how much of that one was written", function()
+    local client, server = helper.handshaken("small buffers")
+    local results
+    local writer = coroutine.create(function() results = { client:write(noise(4000000)) } end)
+    assert(coroutine.resume(writer))
+    getmetatable(server).__close(server, "an error") -- it goes without a word
+    local failed, why
+    repeat failed, why = client:recv() until failed == nil
+    assert.is_true(tls.is_error(why))
+    assert(coroutine.resume(writer))
+    assert.equal("dead", coroutine.status(writer))
+    local first = results[2]
+    assert.is_true(first.written > 0)
+    local written = first.written
+    local ok, second = client:write("more")
+    assert.is_nil(ok)
+    assert.equal(0, second.written)
+    assert.equal(written, first.written)
+    assert.equal(why.reason, second.reason)
+    assert.is_nil(why.written)
   end)
 end)

@@ -14,6 +14,16 @@
 /* Behind somebody who writes there may be so much more, before it is waited for. */
 #define BEHIND (256 * 1024)
 
+/* How much may be left to whoever is at the stream's write? A reader is not held up by what others write: its peer
+ * may be one that reads no more before it is read. */
+static size_t behind(const struct cotls_conn *c)
+{
+    const struct cotls_slot *s = c->mover[WAY_WRITE];
+    if (s == NULL || s->op == NULL)
+        return 0;
+    return s->op->slot == SLOT_WRITE || !c->parks ? BEHIND : 0;
+}
+
 /* What waits for the stream is whoever's at its write; with none, the next one's. */
 int cotls_stream_flush(struct cotls_conn *c)
 {
@@ -25,7 +35,7 @@ int cotls_stream_flush(struct cotls_conn *c)
         cotls_buf_free(&c->out);
         return -1;
     }
-    return cotls_buf_length(&c->out) <= (c->mover[WAY_WRITE] != NULL ? BEHIND : 0);
+    return cotls_buf_length(&c->out) <= behind(c);
 }
 
 static int stream_write(BIO *bio, const char *data, size_t n, size_t *written)

@@ -360,6 +360,7 @@ struct cotls_conn {
     size_t moving;                       /* so much of out is in the stream's write */
     bool broken;                         /* reading has failed: UV_BROKEN tells how */
     unsigned parked; /* a bit for each way: who waits until another one is out of the function */
+    bool parks;      /* a writer can */
     double until;    /* the deadline of the next operation alone; 0: it has none of its own */
 
     /* the handshake and the end */

@@ -302,13 +302,20 @@ static bool move_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
     return move(L, c, s, way, results);
 }
 
+/* Is output the business of a writer that waits for the stream? */
+static bool is_writers(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
+{
+    struct cotls_slot *w = &c->slot[SLOT_WRITE];
+    return w != s && w->op != NULL && w->step == STEP_WANT_WRITE && cotls_slot_held(L, c, w);
+}
+
 /* Has the step left output that the stream should take before anything else comes? */
 static bool has_output(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
 {
     static const bool then[] = {[STEP_DONE] = true, [STEP_WANT_READ] = true, [STEP_TURN] = true,
                                 [STEP_END] = true,  [STEP_FAIL] = true,      [STEP_REFUSED] = false};
     return c->ssl != NULL && then[s->step] && !s->tried && cotls_buf_length(&c->out) > 0 &&
-           cotls_stream_flush(c) == 0 && !cotls_stream_taken(L, c, WAY_WRITE);
+           cotls_stream_flush(c) == 0 && !cotls_stream_taken(L, c, WAY_WRITE) && !is_writers(L, c, s);
 }
 
 /* ---- turns ---- */
@@ -553,10 +560,14 @@ static int start(lua_State *L, struct cotls_conn *c, const struct cotls_op *op, 
         return cotls_end_with(L, c, &init, "busy", "another coroutine is at it");
     if (c->stream && c->ssl != NULL)
         cotls_stream_check(L, c);
+    if (c->stream && op->slot == SLOT_WRITE)
+        c->parks = cotls_can_park(L, c);
     if (c->ssl == NULL)
         return cotls_end_closed(L, c, &init);
     if (c->failed && op->slot != SLOT_READ) {
         cotls_push_failure(L, op->name);
+        if (op->annotate != NULL)
+            op->annotate(L, c, &init);
         return cotls_nil_error(L);
     }
     s = cotls_slot_claim(c, op, &init);

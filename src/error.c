@@ -93,13 +93,32 @@ static void set_integer(lua_State *L, const char *key, lua_Integer value)
 }
 
 /* [-0, +1] */
-static void push_new(lua_State *L, const char *code, const char *operation, const char *reason)
+static void push_empty(lua_State *L)
 {
     lua_createtable(L, 0, 8);
     luaL_setmetatable(L, COTLS_ERROR);
+}
+
+/* [-0, +1] */
+static void push_new(lua_State *L, const char *code, const char *operation, const char *reason)
+{
+    push_empty(L);
     cotls_set_string(L, "code", code);
     cotls_set_string(L, "operation", operation);
     cotls_set_string(L, "reason", reason);
+}
+
+/* Another error object with the fields of the one on top. [-1, +1] */
+void cotls_error_copy(lua_State *L)
+{
+    push_empty(L);
+    lua_pushnil(L);
+    while (lua_next(L, -3) != 0) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -4);
+    }
+    lua_remove(L, -2);
 }
 
 void cotls_error_plain(lua_State *L, const char *code, const char *operation, const char *reason)

@@ -7,6 +7,7 @@
 /* ---- error.c ---- */
 
 /* Each pushes one error object. */
+void cotls_error_copy(lua_State *L);
 void cotls_error_plain(lua_State *L, const char *code, const char *operation, const char *reason);
 void cotls_error_config(lua_State *L, const char *option); /* [-1, +1] the text on top */
 void cotls_error_conn(lua_State *L, struct cotls_conn *c, const char *operation, enum cotls_step step);

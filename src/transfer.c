@@ -333,10 +333,12 @@ static enum cotls_step write_step(lua_State *L, struct cotls_conn *c, struct cot
     }
 }
 
-/* err.written: the bytes that are encrypted; they are sent or will be. */
+/* err.written: the bytes that are encrypted; they are sent or will be. An error that is told again and again has
+ * another number each time. */
 void cotls_annotate_written(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    (void)c;
+    if (c->failed)
+        cotls_error_copy(L);
     lua_pushinteger(L, (lua_Integer)s->written);
     lua_setfield(L, -2, "written");
 }
