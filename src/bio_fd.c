@@ -16,6 +16,68 @@
  * session tickets), and has one record, or one flight, to find. */
 #define RECEIVES 4
 
+/* ---- what both BIOs have ---- */
+
+/* Gives OpenSSL of what was received. */
+size_t cotls_bio_take(struct cotls_conn *c, char *data, size_t n)
+{
+    size_t length = cotls_buf_length(&c->cipher);
+    if (n > length)
+        n = length;
+    memcpy(data, cotls_buf_bytes(&c->cipher), n);
+    cotls_buf_consume(&c->cipher, n);
+    return n;
+}
+
+static long ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+    const struct cotls_conn *c = BIO_get_data(bio);
+    (void)num;
+    switch (cmd) {
+    case BIO_CTRL_FLUSH: /* the driver's */
+        return 1;
+    case BIO_CTRL_EOF:
+        return c->at_eof;
+    case BIO_CTRL_PENDING:
+        return (long)cotls_buf_length(&c->cipher);
+    case BIO_CTRL_WPENDING:
+        return (long)cotls_buf_length(&c->out);
+    case BIO_C_GET_FD:
+        if (ptr != NULL)
+            *(int *)ptr = c->fd;
+        return c->fd;
+    default:
+        return 0;
+    }
+}
+
+/* A method is the process's, for all Lua states and threads. NULL: no memory. */
+BIO_METHOD *cotls_bio_method(const char *name,
+                             int (*write)(BIO *bio, const char *data, size_t n, size_t *written),
+                             int (*read)(BIO *bio, char *data, size_t n, size_t *got))
+{
+    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, name);
+    if (m == NULL)
+        return NULL;
+    BIO_meth_set_write_ex(m, write);
+    BIO_meth_set_read_ex(m, read);
+    BIO_meth_set_ctrl(m, ctrl);
+    return m;
+}
+
+/* The BIO does not own the connection; it must not outlive it. NULL: no memory. */
+BIO *cotls_bio_new(struct cotls_conn *c, const BIO_METHOD *method)
+{
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
+    if (bio != NULL) {
+        BIO_set_data(bio, c);
+        BIO_set_init(bio, 1);
+    }
+    return bio;
+}
+
+/* ---- the socket ---- */
+
 /* Nothing can be sent any more. Where it is not the peer that is gone it may wait for ever for what
  * is missing, and so would this side for its answer: then nothing is read either. */
 static void fail_sending(struct cotls_conn *c, int err)
@@ -119,59 +181,19 @@ static int fd_read(BIO *bio, char *data, size_t n, size_t *got)
             return 0;
         }
     }
-    size_t length = cotls_buf_length(&c->cipher);
-    *got = length < n ? length : n;
-    memcpy(data, cotls_buf_bytes(&c->cipher), *got);
-    cotls_buf_consume(&c->cipher, *got);
+    *got = cotls_bio_take(c, data, n);
     return 1;
-}
-
-static long fd_ctrl(BIO *bio, int cmd, long num, void *ptr)
-{
-    const struct cotls_conn *c = BIO_get_data(bio);
-    (void)num;
-    switch (cmd) {
-    case BIO_CTRL_FLUSH: /* the driver's */
-        return 1;
-    case BIO_CTRL_EOF:
-        return c->at_eof;
-    case BIO_CTRL_PENDING:
-        return (long)cotls_buf_length(&c->cipher);
-    case BIO_CTRL_WPENDING:
-        return (long)cotls_buf_length(&c->out);
-    case BIO_C_GET_FD:
-        if (ptr != NULL)
-            *(int *)ptr = c->fd;
-        return c->fd;
-    default:
-        return 0;
-    }
 }
 
 static BIO_METHOD *method;
 
-/* The method is the process's, for all Lua states and threads. */
 static void make_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "cotls fd");
-    if (m == NULL)
-        return;
-    BIO_meth_set_write_ex(m, fd_write);
-    BIO_meth_set_read_ex(m, fd_read);
-    BIO_meth_set_ctrl(m, fd_ctrl);
-    method = m;
+    method = cotls_bio_method("cotls fd", fd_write, fd_read);
 }
 
-/* The BIO does not own the connection; it must not outlive it. NULL: no memory. */
 BIO *cotls_bio_fd(struct cotls_conn *c)
 {
     static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
-    if (!CRYPTO_THREAD_run_once(&once, make_method) || method == NULL)
-        return NULL;
-    BIO *bio = BIO_new(method);
-    if (bio != NULL) {
-        BIO_set_data(bio, c);
-        BIO_set_init(bio, 1);
-    }
-    return bio;
+    return CRYPTO_THREAD_run_once(&once, make_method) ? cotls_bio_new(c, method) : NULL;
 }

@@ -64,70 +64,31 @@ static int stream_write(BIO *bio, const char *data, size_t n, size_t *written)
 static int stream_read(BIO *bio, char *data, size_t n, size_t *got)
 {
     struct cotls_conn *c = BIO_get_data(bio);
-    size_t length = cotls_buf_length(&c->cipher);
     BIO_clear_retry_flags(bio);
     *got = 0;
     if (c->cipher.lost || c->dead) {
         c->sys_errno = c->send_errno != 0 ? c->send_errno : ENOMEM;
         return 0;
     }
-    if (length == 0) {
+    if (cotls_buf_length(&c->cipher) == 0) {
         c->sys_errno = c->broken ? COTLS_BROKEN(WAY_READ) : 0;
         if (!c->broken && !c->at_eof)
             BIO_set_retry_read(bio);
         return 0;
     }
-    *got = length < n ? length : n;
-    memcpy(data, cotls_buf_bytes(&c->cipher), *got);
-    cotls_buf_consume(&c->cipher, *got);
+    *got = cotls_bio_take(c, data, n);
     return 1;
-}
-
-static long stream_ctrl(BIO *bio, int cmd, long num, void *ptr)
-{
-    const struct cotls_conn *c = BIO_get_data(bio);
-    (void)num;
-    (void)ptr;
-    switch (cmd) {
-    case BIO_CTRL_FLUSH: /* the driver's */
-        return 1;
-    case BIO_CTRL_EOF:
-        return c->at_eof;
-    case BIO_CTRL_PENDING:
-        return (long)cotls_buf_length(&c->cipher);
-    case BIO_CTRL_WPENDING:
-        return (long)cotls_buf_length(&c->out);
-    case BIO_C_GET_FD:
-        return -1;
-    default:
-        return 0;
-    }
 }
 
 static BIO_METHOD *method;
 
-/* The method is the process's, for all Lua states and threads. */
 static void make_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "cotls stream");
-    if (m == NULL)
-        return;
-    BIO_meth_set_write_ex(m, stream_write);
-    BIO_meth_set_read_ex(m, stream_read);
-    BIO_meth_set_ctrl(m, stream_ctrl);
-    method = m;
+    method = cotls_bio_method("cotls stream", stream_write, stream_read);
 }
 
-/* The BIO does not own the connection; it must not outlive it. NULL: no memory. */
 BIO *cotls_bio_stream(struct cotls_conn *c)
 {
     static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
-    if (!CRYPTO_THREAD_run_once(&once, make_method) || method == NULL)
-        return NULL;
-    BIO *bio = BIO_new(method);
-    if (bio != NULL) {
-        BIO_set_data(bio, c);
-        BIO_set_init(bio, 1);
-    }
-    return bio;
+    return CRYPTO_THREAD_run_once(&once, make_method) ? cotls_bio_new(c, method) : NULL;
 }

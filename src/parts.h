@@ -65,6 +65,7 @@ int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, con
                    const char *reason);
 double cotls_deadline(struct cotls_conn *c, struct cotls_slot *s);
 bool cotls_time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now);
+void cotls_keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool write);
 int cotls_end_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step);
@@ -92,6 +93,7 @@ void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
 struct cotls_slot *cotls_slot_claim(struct cotls_conn *c, const struct cotls_op *op,
                                     const struct cotls_slot *init);
 struct cotls_slot *cotls_slot_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
+bool cotls_asks_elsewhere(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
 /* ---- hook.c: what OpenSSL calls ---- */
 
@@ -158,6 +160,7 @@ int cotls_call_read(struct cotls_conn *c, cotls_ssl_function *function, void *da
 struct cotls_event *cotls_tell(struct cotls_conn *c, enum cotls_hook hook, const void *text, size_t n);
 void cotls_event_done(struct cotls_asks *a);
 void cotls_asks_abandon(struct cotls_asks *a);
+void cotls_asks_fail(struct cotls_conn *c, struct cotls_slot *s);
 
 /* ---- answer.c: the Lua functions ---- */
 
@@ -184,6 +187,10 @@ extern const luaL_Reg cotls_hook_methods[];
 /* ---- bio_fd.c ---- */
 
 BIO *cotls_bio_fd(struct cotls_conn *c);
+BIO *cotls_bio_new(struct cotls_conn *c, const BIO_METHOD *method);
+BIO_METHOD *cotls_bio_method(const char *name, int (*write)(BIO *, const char *, size_t, size_t *),
+                             int (*read)(BIO *, char *, size_t, size_t *));
+size_t cotls_bio_take(struct cotls_conn *c, char *data, size_t n);
 int cotls_flush(struct cotls_conn *c); /* 1: all is sent; 0: not now; -1: c->send_errno */
 
 /* ---- bio_stream.c ---- */
@@ -201,6 +208,7 @@ int cotls_stream_call(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, 
 void cotls_stream_open(lua_State *L);
 enum cotls_moved cotls_stream_take(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool failed);
 bool cotls_stream_taken(lua_State *L, struct cotls_conn *c, enum cotls_way way);
+bool cotls_stream_has_output(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s);
 void cotls_stream_check(lua_State *L, struct cotls_conn *c);
 void cotls_stream_give(lua_State *L, int index);
 
