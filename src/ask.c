@@ -329,6 +329,15 @@ void cotls_asks_abandon(struct cotls_asks *a)
     a->at = NULL;
 }
 
+/* What a told function broke fails the operation; a question that is refused has failed the handshake. */
+void cotls_asks_fail(struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (c->asks->refused && s->step != STEP_ASK && s->step != STEP_FAIL) {
+        c->ssl_error = SSL_ERROR_SSL;
+        s->step = STEP_FAIL;
+    }
+}
+
 /* ---- the end ---- */
 
 /* A handshake is done, or begins: it asks anew. */

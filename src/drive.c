@@ -302,22 +302,6 @@ static bool move_for(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, e
     return move(L, c, s, way, results);
 }
 
-/* Is output the business of a writer that waits for the stream? */
-static bool is_writers(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
-{
-    struct cotls_slot *w = &c->slot[SLOT_WRITE];
-    return w != s && w->op != NULL && w->step == STEP_WANT_WRITE && cotls_slot_held(L, c, w);
-}
-
-/* Has the step left output that the stream should take before anything else comes? */
-static bool has_output(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
-{
-    static const bool then[] = {[STEP_DONE] = true, [STEP_WANT_READ] = true, [STEP_TURN] = true,
-                                [STEP_END] = true,  [STEP_FAIL] = true,      [STEP_REFUSED] = false};
-    return c->ssl != NULL && then[s->step] && !s->tried && cotls_buf_length(&c->out) > 0 &&
-           cotls_stream_flush(c) == 0 && !cotls_stream_taken(L, c, WAY_WRITE) && !is_writers(L, c, s);
-}
-
 /* ---- turns ---- */
 
 /* Is there a scheduler with others to give a turn to? [-0, +0] */
@@ -397,25 +381,6 @@ static bool act(lua_State *L, struct cotls_conn *c, struct cotls_slot **at, int 
 
 /* ---- hooks ---- */
 
-/* Lua is about to run: the error of the step is made before it meets another one's queue. */
-static void keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    if (s->step != STEP_FAIL || c->failed || cotls_only_sending(c, s))
-        return;
-    c->failed = true; /* also without memory for the error */
-    cotls_error_conn(L, c, cotls_slot_name(s), s->step);
-    lua_setiuservalue(L, 1, UV_ERROR);
-}
-
-/* What a told function broke fails the operation; a question that is refused has failed the handshake. */
-static void fail_by_hook(struct cotls_conn *c, struct cotls_slot *s)
-{
-    if (c->asks->refused && s->step != STEP_ASK && s->step != STEP_FAIL) {
-        c->ssl_error = SSL_ERROR_SSL;
-        s->step = STEP_FAIL;
-    }
-}
-
 static int go_on(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 
 /* After a hook's yield. Where it was left for, xpcall's first result is in the handler's place. */
@@ -427,22 +392,10 @@ static int hooked(lua_State *L, int status, lua_KContext id)
     return go_on(L, c, s);
 }
 
-/* Does another operation of the connection run a function? */
-static bool runs_elsewhere(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    struct cotls_asks *a = c->asks;
-    if (a == NULL || a->at == NULL || a->at == s)
-        return false;
-    if (cotls_slot_held(L, c, a->at))
-        return true;
-    cotls_asks_abandon(a);
-    return false;
-}
-
 /* One step, unless OpenSSL is suspended for another operation's question. */
 static enum cotls_step step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    if (c->ssl != NULL && runs_elsewhere(L, c, s) && !c->asks->telling)
+    if (c->ssl != NULL && cotls_asks_elsewhere(L, c, s) && !c->asks->telling)
         return STEP_BUSY;
     return c->ssl != NULL ? s->op->step(L, c, s) : STEP_FAIL;
 }
@@ -462,17 +415,17 @@ static int call_hook(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, i
 static int run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
     int n, left = STAYS;
-    if (runs_elsewhere(L, c, s)) /* that one tells the rest, too */
+    if (cotls_asks_elsewhere(L, c, s)) /* that one tells the rest, too */
         return STAYS;
     if (c->asks->first != NULL)
-        keep_error(L, c, s);
+        cotls_keep_error(L, c, s);
     if (s->step == STEP_ASK)
         cotls_deadline(c, s); /* the function's time counts */
     s->base = lua_gettop(L);
     while (left == STAYS && c->ssl != NULL && (n = cotls_hook_push(L, c, s)) >= 0)
         left = call_hook(L, c, s, n);
     if (left == STAYS)
-        fail_by_hook(c, s);
+        cotls_asks_fail(c, s);
     return left;
 }
 
@@ -480,8 +433,8 @@ static int run_hooks(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 static bool push_output(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, int *results)
 {
     bool stays = true;
-    while (stays && has_output(L, c, s)) {
-        keep_error(L, c, s);
+    while (stays && cotls_stream_has_output(L, c, s)) {
+        cotls_keep_error(L, c, s);
         stays = move(L, c, s, WAY_WRITE, results);
     }
     return stays;

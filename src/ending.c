@@ -73,6 +73,16 @@ int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enu
     return cotls_end(L, c, s);
 }
 
+/* Lua is about to run: the error of the step is made before it meets another one's queue. */
+void cotls_keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    if (s->step != STEP_FAIL || c->failed || cotls_only_sending(c, s))
+        return;
+    c->failed = true; /* also without memory for the error */
+    cotls_error_conn(L, c, cotls_slot_name(s), s->step);
+    lua_setiuservalue(L, 1, UV_ERROR);
+}
+
 /* Is it a handshake that handshake_timeout bounds, the first or a renegotiation? */
 bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s)
 {

@@ -111,3 +111,15 @@ struct cotls_slot *cotls_slot_next(lua_State *L, struct cotls_conn *c, struct co
     cotls_slot_hold(L, to);
     return to;
 }
+
+/* Does another operation of the connection run a function? */
+bool cotls_asks_elsewhere(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
+{
+    struct cotls_asks *a = c->asks;
+    if (a == NULL || a->at == NULL || a->at == s)
+        return false;
+    if (cotls_slot_held(L, c, a->at))
+        return true;
+    cotls_asks_abandon(a);
+    return false;
+}

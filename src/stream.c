@@ -280,6 +280,22 @@ bool cotls_stream_taken(lua_State *L, struct cotls_conn *c, enum cotls_way way)
     return c->mover[way] != NULL;
 }
 
+/* Is output the business of a writer that waits for the stream? */
+static bool is_writers(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
+{
+    struct cotls_slot *w = &c->slot[SLOT_WRITE];
+    return w != s && w->op != NULL && w->step == STEP_WANT_WRITE && cotls_slot_held(L, c, w);
+}
+
+/* Has the step left output that the stream should take before anything else comes? */
+bool cotls_stream_has_output(lua_State *L, struct cotls_conn *c, const struct cotls_slot *s)
+{
+    static const bool then[] = {[STEP_DONE] = true, [STEP_WANT_READ] = true, [STEP_TURN] = true,
+                                [STEP_END] = true,  [STEP_FAIL] = true,      [STEP_REFUSED] = false};
+    return c->ssl != NULL && then[s->step] && !s->tried && cotls_buf_length(&c->out) > 0 &&
+           cotls_stream_flush(c) == 0 && !cotls_stream_taken(L, c, WAY_WRITE) && !is_writers(L, c, s);
+}
+
 /* ---- without waiting ---- */
 
 /* pcall's frame: a connection → what its stream's try_write gives. */

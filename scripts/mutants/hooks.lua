@@ -70,7 +70,7 @@ return {
     name = "a hook that waits, on TLS 1.3 on_server_name is told the name, refuses",
   },
   {
-    check = "A refusal that OpenSSL does not hear fails the operation", file = "src/drive.c",
+    check = "A refusal that OpenSSL does not hear fails the operation", file = "src/ask.c",
     from = "if (c->asks->refused && s->step", to = "if (0 && s->step", spec = "spec/keylog_spec.lua",
     name = "the secrets of TLS 1.3 refuse the operation where the hook fails, and wait where it waits",
   },
