@@ -35,14 +35,6 @@ local function wrong(what)
   first_wrong = first_wrong or tostring(what)
 end
 
-local function descriptors()
-  local n = 0
-  for fd = 0, 1023 do
-    if uv.fs_fstat(fd) then n = n + 1 end
-  end
-  return n
-end
-
 -- The load: a timer that should fire every TICK; `lag(since)` is how late it was at worst since then, and what has
 -- gone by of its next turn.
 local TICK = 0.005
@@ -148,7 +140,7 @@ local function write_file(path, text)
 end
 
 local function sample(live)
-  return ("%d %d %d %d %.1f %.1f"):format(helper.resident(), descriptors(), live, counts.done,
+  return ("%d %d %d %d %.1f %.1f"):format(helper.resident(), helper.count_fds(), live, counts.done,
     worst_excess * 1000, lag(tls.now() - 1) * 1000)
 end
 
@@ -396,10 +388,10 @@ local function client()
   luv.run(function()
     while #ports == 0 do luv.sleep(0.05) end
     client_contexts()
-    before = descriptors()
+    before = helper.count_fds()
     churn()
     for _ = 1, 3 do collectgarbage() end
-    after = descriptors()
+    after = helper.count_fds()
   end)
   input:close()
   output:close()

@@ -479,24 +479,27 @@ static int conn_shutdown(lua_State *L)
 
 /* ---- for a connection that another one carries ---- */
 
+/* The frame: connection, argument, deadline or nil. */
+static int run_until(lua_State *L, const struct cotls_op *op, lua_CFunction method)
+{
+    struct cotls_conn *c = cotls_check_conn(L);
+    c->until = luaL_optnumber(L, 3, HUGE_VAL);
+    lua_settop(L, 2);
+    return cotls_run(L, c, op, method);
+}
+
 /* core.recv_until(conn, max, deadline or nil): recv with a deadline in the place of the timeout */
 int cotls_recv_until(lua_State *L)
 {
-    struct cotls_conn *c = cotls_check_conn(L);
     luaL_checkinteger(L, 2);
-    c->until = luaL_optnumber(L, 3, HUGE_VAL);
-    lua_settop(L, 2);
-    return cotls_run(L, c, &op_recv, cotls_recv_until);
+    return run_until(L, &op_recv, cotls_recv_until);
 }
 
 /* core.write_until(conn, bytes, deadline or nil): write, as above */
 int cotls_write_until(lua_State *L)
 {
-    struct cotls_conn *c = cotls_check_conn(L);
     luaL_checkstring(L, 2);
-    c->until = luaL_optnumber(L, 3, HUGE_VAL);
-    lua_settop(L, 2);
-    return cotls_run(L, c, &cotls_op_write, cotls_write_until);
+    return run_until(L, &cotls_op_write, cotls_write_until);
 }
 
 /* Is there nothing in the way of a record that is made now? */
