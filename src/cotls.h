@@ -418,7 +418,7 @@ struct cotls_conn {
 
     lua_KFunction
         resume[SLOT_COUNT];      /* what goes on where a slot's method was left, else NULL; see leave.c */
-    struct cotls_luasec *luasec; /* whose connection it is, see luasec.c; or NULL */
+    struct cotls_luasec *luasec; /* whose connection it is, or NULL: luasec.c */
     struct cotls_verify_error
         *verify_errors; /* from malloc, where verify_goes_on or verify_no_purpose; or NULL */
     size_t verify_error_count;

@@ -1,34 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * Connections in LuaSec's manner: an object that owns the descriptor and outlives
- * its cotls connection, and the two operations that give what there is together
- * with what is wanted. Where the timeout is 0 a want is a result here, not an
- * error: no object is made for it. cotls/luasec does the rest, in Lua. */
+ * its cotls connection, what loops ask of it, and its life. luasec_operations.c has
+ * what it does; cotls/luasec does the rest, in Lua. */
 #include "cotls.h"
 
-#include <errno.h>
-#include <math.h>
-#include <openssl/err.h>
-#include <string.h>
 #include <unistd.h>
-
-enum state { STATE_NEW, STATE_CONNECTED, STATE_CLOSED };
-
-#define NUMBER_MAX 0x1p53 /* of bytes; what is more is as much */
-
-/* How an operation ended that did not fail: in s->written of a receive, s->scanned of a send. */
-enum outcome { OUTCOME_DONE, OUTCOME_CLOSED, OUTCOME_READ, OUTCOME_WRITE };
-
-struct cotls_luasec {
-    struct cotls_conn *c; /* kept by UV_CONN; NULL: none yet */
-    enum state state;
-    int fd; /* -1: none */
-    double received, sent, birthday;
-    size_t base;   /* bytes of the string before those that are sent */
-    bool starved;  /* the last receive has used up all that had arrived */
-    bool withheld; /* the last byte is on its way, but was told unsent: it comes again */
-    char last;
-};
-enum { UV_STATE = 1, UV_CONN, UV_LUASEC_COUNT = UV_CONN };
 
 /* ---- the objects ---- */
 
@@ -65,7 +41,7 @@ static int new_object(lua_State *L)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &class_keys[class]);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, UV_STATE);
+    lua_setiuservalue(L, -2, UV_LUASEC_STATE);
     return 1;
 }
 
@@ -83,7 +59,7 @@ static int test_state(lua_State *L)
     if (test(L, 1, class) == NULL)
         lua_pushnil(L);
     else
-        lua_getiuservalue(L, 1, UV_STATE);
+        lua_getiuservalue(L, 1, UV_LUASEC_STATE);
     return 1;
 }
 
@@ -91,7 +67,7 @@ static int test_state(lua_State *L)
 static int push_state(lua_State *L)
 {
     check(L, 1, (int)lua_tointeger(L, lua_upvalueindex(1)));
-    lua_getiuservalue(L, 1, UV_STATE);
+    lua_getiuservalue(L, 1, UV_LUASEC_STATE);
     return 1;
 }
 
@@ -103,364 +79,9 @@ static int state_function(lua_State *L)
     return 1;
 }
 
-static struct cotls_luasec *check_connection(lua_State *L)
+struct cotls_luasec *cotls_luasec_check(lua_State *L)
 {
     return check(L, 1, 0);
-}
-
-/* ---- wants that are results ---- */
-
-/* A want where nobody waits. */
-static bool is_want(const struct cotls_slot *s, enum cotls_step step)
-{
-    return s->timeout == 0 && (step == STEP_WANT_READ || step == STEP_WANT_WRITE);
-}
-
-/* The last "empty" may have been a guess: then nothing is known before it is asked again. */
-static bool was_guessed(struct cotls_conn *c)
-{
-    bool guessed = c->drained;
-    c->drained = false;
-    return guessed;
-}
-
-static enum outcome outcome_of(enum cotls_step step)
-{
-    return step == STEP_WANT_READ ? OUTCOME_READ : OUTCOME_WRITE;
-}
-
-static const char *const outcome_texts[] = {
-    [OUTCOME_CLOSED] = "closed", [OUTCOME_READ] = "wantread", [OUTCOME_WRITE] = "wantwrite"};
-
-/* ---- the handshake ---- */
-
-static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    enum cotls_step step;
-    s->written = OUTCOME_DONE;
-    do
-        step = cotls_op_do_handshake.step(L, c, s);
-    while (is_want(s, step) && was_guessed(c));
-    if (!is_want(s, step))
-        return step;
-    s->written = outcome_of(step);
-    return STEP_DONE;
-}
-
-static int push_shaken(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    enum outcome outcome = (enum outcome)s->written;
-    lua_pushboolean(L, outcome == OUTCOME_DONE);
-    if (outcome != OUTCOME_DONE) {
-        lua_pushstring(L, outcome_texts[outcome]);
-        return 2;
-    }
-    if (c->luasec != NULL)
-        c->luasec->state = STATE_CONNECTED;
-    return 1;
-}
-
-static const struct cotls_op op_handshake = {
-    "do_handshake", SLOT_WHOLE, true, handshake_step, push_shaken, NULL,
-};
-
-/* luasec.handshake(object) → true; false, text; or nil, err */
-static int handshake(lua_State *L)
-{
-    struct cotls_luasec *o = check_connection(L);
-    luaL_argcheck(L, o->c != NULL, 1, "it has no connection yet");
-    lua_settop(L, 1);
-    lua_getiuservalue(L, 1, UV_CONN);
-    lua_replace(L, 1);
-    return cotls_run(L, o->c, &op_handshake, handshake);
-}
-
-/* ---- receive ---- */
-
-/* What the pattern asks for: arguments 2 and 3 of the operation are the pattern and the prefix. */
-struct wish {
-    bool line, all;
-    size_t count;
-};
-
-static struct wish read_wish(lua_State *L)
-{
-    struct wish w = {0};
-    size_t prefix = lua_rawlen(L, 3);
-    if (lua_type(L, 2) == LUA_TNUMBER) {
-        lua_Number n = lua_tonumber(L, 2);
-        w.count = n > (lua_Number)prefix ? (size_t)fmin(n, NUMBER_MAX) - prefix : 0;
-        return w;
-    }
-    const char *pattern = lua_tostring(L, 2);
-    w.line = pattern[1] == 'l';
-    w.all = !w.line;
-    return w;
-}
-
-/* Is there what is asked for? *n becomes the length that is taken, of what there is. */
-static bool fulfilled(struct cotls_conn *c, struct cotls_slot *s, const struct wish *w, size_t *n)
-{
-    size_t have = cotls_buf_length(&c->plain);
-    *n = have;
-    if (w->all || have == 0)
-        return false;
-    if (!w->line) {
-        *n = have < w->count ? have : w->count;
-        return have >= w->count;
-    }
-    const char *p = (const char *)cotls_buf_bytes(&c->plain);
-    const char *end = memchr(p + s->scanned, '\n', have - s->scanned);
-    s->scanned = have;
-    if (end != NULL)
-        *n = (size_t)(end - p) + 1;
-    return end != NULL;
-}
-
-static enum cotls_step receive_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    struct wish w = read_wish(L);
-    size_t n;
-    s->written = OUTCOME_DONE;
-    while (!fulfilled(c, s, &w, &n)) {
-        enum cotls_step step = cotls_fill(c);
-        if (step == STEP_END) {
-            s->written = w.all && n > 0 ? OUTCOME_DONE : OUTCOME_CLOSED;
-            break;
-        }
-        if (is_want(s, step)) {
-            if (was_guessed(c))
-                continue;
-            s->written = outcome_of(step);
-            break;
-        }
-        if (step != STEP_DONE)
-            return step;
-        if (++s->records % 64 == 0)
-            return STEP_TURN;
-    }
-    s->offset = n;
-    return STEP_DONE;
-}
-
-/* A line without its end; LuaSocket leaves out every \r. */
-static void add_line(luaL_Buffer *b, const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != '\r' && p[i] != '\n')
-            luaL_addchar(b, p[i]);
-}
-
-/* The prefix and n received bytes, which are gone then. [-0, +1] */
-static void push_taken(lua_State *L, struct cotls_conn *c, size_t n)
-{
-    size_t prefix;
-    const char *before = lua_tolstring(L, 3, &prefix);
-    const char *p = n > 0 ? (const char *)cotls_buf_bytes(&c->plain) : "";
-    if (prefix == 0 && lua_type(L, 2) == LUA_TNUMBER) {
-        lua_pushlstring(L, p, n);
-    } else {
-        luaL_Buffer b;
-        luaL_buffinit(L, &b);
-        luaL_addlstring(&b, before, prefix);
-        if (read_wish(L).line)
-            add_line(&b, p, n);
-        else
-            luaL_addlstring(&b, p, n);
-        luaL_pushresult(&b);
-    }
-    if (n > 0)
-        cotls_buf_consume(&c->plain, n);
-    if (c->luasec != NULL)
-        c->luasec->received += (double)n;
-}
-
-static int push_outcome(lua_State *L, enum outcome outcome)
-{
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    lua_pushstring(L, outcome_texts[outcome]);
-    lua_insert(L, -2);
-    return 3;
-}
-
-static int push_two_nils(lua_State *L)
-{
-    lua_pushnil(L);
-    lua_pushnil(L);
-    return 3;
-}
-
-static int push_received(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    enum outcome outcome = (enum outcome)s->written;
-    if (c->luasec != NULL)
-        c->luasec->starved = outcome == OUTCOME_READ;
-    push_taken(L, c, s->offset);
-    return outcome == OUTCOME_DONE ? push_two_nils(L) : push_outcome(L, outcome);
-}
-
-static const struct cotls_op op_receive = {"receive", SLOT_READ, false, receive_step, push_received, NULL};
-
-/* The connection takes the object's place, which stays alive in the caller's frame. false: it is not connected. */
-static bool take_place(lua_State *L, const struct cotls_luasec *o)
-{
-    if (o->state != STATE_CONNECTED)
-        return false;
-    lua_getiuservalue(L, 1, UV_CONN);
-    lua_replace(L, 1);
-    return true;
-}
-
-static void check_pattern(lua_State *L)
-{
-    bool number = lua_isnumber(L, 2);
-    lua_settop(L, 3);
-    if (number) {
-        lua_pushnumber(L, lua_tonumber(L, 2)); /* a numeral, too */
-        lua_replace(L, 2);
-        luaL_argcheck(L, lua_tonumber(L, 2) >= 0, 2, "invalid receive pattern");
-    } else if (lua_isnil(L, 2)) {
-        lua_pushliteral(L, "*l");
-        lua_replace(L, 2);
-    }
-    const char *pattern = number ? "*l" : luaL_checkstring(L, 2);
-    luaL_argcheck(L, pattern[0] == '*' && (pattern[1] == 'l' || pattern[1] == 'a'), 2,
-                  "invalid receive pattern");
-    if (lua_isnil(L, 3)) {
-        lua_pushliteral(L, "");
-        lua_replace(L, 3);
-    }
-    luaL_checkstring(L, 3);
-}
-
-/* luasec.receive(object, pattern, prefix) → data; nil, text, partial; or nil, err, and `rest` tells what is there */
-static int receive(lua_State *L)
-{
-    struct cotls_luasec *o = check_connection(L);
-    check_pattern(L);
-    if (take_place(L, o))
-        return cotls_run(L, o->c, &op_receive, receive);
-    return push_outcome(L, OUTCOME_CLOSED);
-}
-
-/* luasec.rest(object, pattern, prefix) → the prefix and what has arrived, if that is no other coroutine's */
-static int rest(lua_State *L)
-{
-    struct cotls_luasec *o = check_connection(L);
-    check_pattern(L);
-    if (o->c == NULL)
-        return 1;
-    lua_getiuservalue(L, 1, UV_CONN);
-    lua_replace(L, 1);
-    bool taken = cotls_slot_held(L, o->c, &o->c->slot[SLOT_READ]);
-    push_taken(L, o->c, taken ? 0 : cotls_buf_length(&o->c->plain));
-    return 1;
-}
-
-/* ---- send ---- */
-
-static enum cotls_step send_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    enum cotls_step step;
-    s->scanned = OUTCOME_DONE;
-    do
-        step = cotls_op_write.step(L, c, s);
-    while (is_want(s, step) && was_guessed(c));
-    if (!is_want(s, step))
-        return step;
-    s->scanned = outcome_of(step);
-    return STEP_DONE;
-}
-
-/* Who is told that all is sent does not come again; but somebody must, for what could not go out yet. */
-static size_t withhold(lua_State *L, struct cotls_luasec *o, size_t written)
-{
-    size_t size;
-    const char *data = lua_tolstring(L, 2, &size);
-    if (written == 0 || written < size)
-        return written;
-    o->withheld = true;
-    o->last = data[size - 1];
-    return written - 1;
-}
-
-static int push_sent(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    struct cotls_luasec *o = c->luasec;
-    enum outcome outcome = (enum outcome)s->scanned;
-    size_t written = s->written;
-    if (o != NULL)
-        o->sent += (double)written;
-    if (o != NULL && outcome != OUTCOME_DONE)
-        written = withhold(L, o, written);
-    lua_pushinteger(L, (lua_Integer)(written + (o != NULL ? o->base : 0)));
-    return outcome == OUTCOME_DONE ? push_two_nils(L) : push_outcome(L, outcome);
-}
-
-/* err.written: the index of the last byte that is encrypted. */
-static void annotate_send(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
-{
-    size_t base = c->luasec != NULL ? c->luasec->base : 0;
-    lua_pushinteger(L, (lua_Integer)(s->written + base));
-    lua_setfield(L, -2, "written");
-}
-
-static const struct cotls_op op_send = {"send", SLOT_WRITE, false, send_step, push_sent, annotate_send};
-
-static lua_Integer number_at(lua_State *L, int index, lua_Number otherwise)
-{
-    return (lua_Integer)fmin(fmax(luaL_optnumber(L, index, otherwise), -NUMBER_MAX), NUMBER_MAX);
-}
-
-/* Of the string of that size the bytes from *start to *end, counted from 1, as LuaSocket counts. */
-static void read_range(lua_State *L, lua_Integer size, lua_Integer *start, lua_Integer *end)
-{
-    *start = number_at(L, 3, 1);
-    *end = number_at(L, 4, -1);
-    if (*start < 0)
-        *start = size + *start + 1;
-    if (*end < 0)
-        *end = size + *end + 1;
-    if (*start < 1)
-        *start = 1;
-    if (*end > size)
-        *end = size;
-}
-
-/* luasec.send(object, data, from, to) → the last byte's index; nil, text, index; or nil, err */
-static int send_data(lua_State *L)
-{
-    struct cotls_luasec *o = check_connection(L);
-    lua_Integer start, end;
-    size_t size;
-    const char *data = luaL_checklstring(L, 2, &size);
-    read_range(L, (lua_Integer)size, &start, &end);
-    if (o->state != STATE_CONNECTED) {
-        lua_pushinteger(L, start - 1);
-        return start <= end ? push_outcome(L, OUTCOME_CLOSED) : push_two_nils(L);
-    }
-    take_place(L, o);
-    size_t base = o->base;
-    bool busy = cotls_slot_busy(L, o->c, &op_send); /* what is known is of another coroutine's string then */
-    if (o->withheld && start <= end && !busy) {     /* it is on its way */
-        if (data[start - 1] == o->last)
-            start++;
-        o->withheld = false;
-    }
-    o->base = (size_t)(start - 1);
-    if (start > end) {
-        lua_pushliteral(L, "");
-        lua_replace(L, 2);
-    } else if (start > 1 || end < (lua_Integer)size) {
-        lua_pushlstring(L, data + start - 1, (size_t)(end - start + 1));
-        lua_replace(L, 2);
-    }
-    lua_settop(L, 2);
-    int n = cotls_run(L, o->c, &op_send, send_data);
-    if (busy) /* it has not waited */
-        o->base = base;
-    return n;
 }
 
 /* ---- what loops ask ---- */
@@ -468,8 +89,8 @@ static int send_data(lua_State *L)
 /* Bytes that select can't see: those that OpenSSL has, and those that wait for it, if it has not asked for more. */
 static int dirty(lua_State *L)
 {
-    const struct cotls_luasec *o = check_connection(L);
-    const struct cotls_conn *c = o->state == STATE_CLOSED ? NULL : o->c;
+    const struct cotls_luasec *o = cotls_luasec_check(L);
+    const struct cotls_conn *c = o->stage == LUASEC_CLOSED ? NULL : o->c;
     bool is =
         c != NULL &&
         (cotls_buf_length(&c->plain) > 0 ||
@@ -480,14 +101,14 @@ static int dirty(lua_State *L)
 
 static int get_fd(lua_State *L)
 {
-    lua_pushinteger(L, check_connection(L)->fd);
+    lua_pushinteger(L, cotls_luasec_check(L)->fd);
     return 1;
 }
 
 static int want(lua_State *L)
 {
-    const struct cotls_luasec *o = check_connection(L);
-    const struct cotls_conn *c = o->state == STATE_CLOSED ? NULL : o->c;
+    const struct cotls_luasec *o = cotls_luasec_check(L);
+    const struct cotls_conn *c = o->stage == LUASEC_CLOSED ? NULL : o->c;
     int code = c == NULL || c->ssl == NULL ? SSL_NOTHING : SSL_want(c->ssl);
     if (c != NULL && cotls_buf_length(&c->out) > 0)
         code = SSL_WRITING;
@@ -497,7 +118,7 @@ static int want(lua_State *L)
 
 static int get_stats(lua_State *L)
 {
-    const struct cotls_luasec *o = check_connection(L);
+    const struct cotls_luasec *o = cotls_luasec_check(L);
     lua_pushnumber(L, o->received);
     lua_pushnumber(L, o->sent);
     lua_pushnumber(L, cotls_now() - o->birthday);
@@ -506,7 +127,7 @@ static int get_stats(lua_State *L)
 
 static int set_stats(lua_State *L)
 {
-    struct cotls_luasec *o = check_connection(L);
+    struct cotls_luasec *o = cotls_luasec_check(L);
     o->received = luaL_optnumber(L, 2, o->received);
     o->sent = luaL_optnumber(L, 3, o->sent);
     if (lua_isnumber(L, 4))
@@ -520,8 +141,8 @@ static int set_stats(lua_State *L)
 /* luasec.set_fd(object, fd): from now on its own */
 static int set_fd(lua_State *L)
 {
-    struct cotls_luasec *o = check_connection(L);
-    luaL_argcheck(L, o->state == STATE_NEW && o->c == NULL, 1, "invalid SSL object state");
+    struct cotls_luasec *o = cotls_luasec_check(L);
+    luaL_argcheck(L, o->stage == LUASEC_NEW && o->c == NULL, 1, "invalid SSL object state");
     o->fd = (int)luaL_checkinteger(L, 2);
     return 0;
 }
@@ -529,10 +150,10 @@ static int set_fd(lua_State *L)
 /* luasec.attach(object, connection) */
 static int attach(lua_State *L)
 {
-    struct cotls_luasec *o = check_connection(L);
+    struct cotls_luasec *o = cotls_luasec_check(L);
     struct cotls_conn *c = luaL_checkudata(L, 2, COTLS_CONNECTION);
     lua_settop(L, 2);
-    lua_setiuservalue(L, 1, UV_CONN);
+    lua_setiuservalue(L, 1, UV_LUASEC_CONN);
     o->c = c;
     c->luasec = o;
     c->owns = false; /* the descriptor is the object's, and outlives a handshake that fails */
@@ -543,7 +164,7 @@ static int attach(lua_State *L)
 static int stage(lua_State *L)
 {
     static const char *const names[] = {"new", "connected", "closed"};
-    lua_pushstring(L, names[check_connection(L)->state]);
+    lua_pushstring(L, names[cotls_luasec_check(L)->stage]);
     return 1;
 }
 
@@ -560,10 +181,10 @@ static void drain(int fd)
 static void let_go(lua_State *L, struct cotls_luasec *o, bool notify)
 {
     int fd = o->fd;
-    o->state = STATE_CLOSED;
+    o->stage = LUASEC_CLOSED;
     o->fd = -1;
     if (o->c != NULL) {
-        lua_getiuservalue(L, 1, UV_CONN);
+        lua_getiuservalue(L, 1, UV_LUASEC_CONN);
         cotls_conn_close(L, -1, notify);
         lua_pop(L, 1);
         if (notify && fd >= 0 && !o->c->ended)
@@ -577,28 +198,26 @@ static void let_go(lua_State *L, struct cotls_luasec *o, bool notify)
 
 static int close_object(lua_State *L)
 {
-    let_go(L, check_connection(L), true);
+    let_go(L, cotls_luasec_check(L), true);
     return 0;
 }
 
 static int collect(lua_State *L)
 {
-    let_go(L, check_connection(L), false);
+    let_go(L, cotls_luasec_check(L), false);
     return 0;
 }
 
 static int to_string(lua_State *L)
 {
-    const struct cotls_luasec *o = check_connection(L);
-    lua_pushfstring(L, "SSL connection: %p%s", (const void *)o, o->state == STATE_CLOSED ? " (closed)" : "");
+    const struct cotls_luasec *o = cotls_luasec_check(L);
+    lua_pushfstring(L, "SSL connection: %p%s", (const void *)o, o->stage == LUASEC_CLOSED ? " (closed)" : "");
     return 1;
 }
 
 static const luaL_Reg functions[] = {
-    {"attach", attach},        {"handshake", handshake}, {"metatable", push_metatable},
-    {"new", new_object},       {"receive", receive},     {"rest", rest},
-    {"send", send_data},       {"set_fd", set_fd},       {"stage", stage},
-    {"state", state_function}, {"test", test_state},     {NULL, NULL},
+    {"attach", attach}, {"metatable", push_metatable}, {"new", new_object},  {"set_fd", set_fd},
+    {"stage", stage},   {"state", state_function},     {"test", test_state}, {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {
@@ -630,6 +249,7 @@ void cotls_luasec_open(lua_State *L)
         lua_rawsetp(L, LUA_REGISTRYINDEX, &class_keys[i]);
     }
     luaL_newlib(L, functions);
+    luaL_setfuncs(L, cotls_luasec_operations, 0);
     luaL_setfuncs(L, cotls_luasec_context_functions, 0);
     luaL_setfuncs(L, cotls_luasec_option_functions, 0);
     luaL_setfuncs(L, cotls_luasec_x509_functions, 0);

@@ -5,7 +5,7 @@ local SPEC, INSTALL = "spec/luasec_spec.lua", "spec/luasec_install_spec.lua"
 return {
   title = "The drop-in for LuaSec",
   {
-    check = "A partial result ends where what arrived ends", file = "src/luasec.c",
+    check = "A partial result ends where what arrived ends", file = "src/luasec_operations.c",
     from = "*n = have < w->count ? have : w->count;", to = "*n = w->count;", spec = SPEC,
     name = "a connection of the drop-in receives a number of bytes",
   },

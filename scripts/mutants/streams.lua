@@ -98,7 +98,7 @@ return {
       .. "has not got",
   },
   {
-    check = "One coroutine's receive takes nothing of another's", file = "src/luasec.c",
+    check = "One coroutine's receive takes nothing of another's", file = "src/luasec_operations.c",
     from = "push_taken(L, o->c, taken ? 0 : cotls_buf_length(&o->c->plain));",
     to = "push_taken(L, o->c, cotls_buf_length(&o->c->plain));", spec = "spec/luasec_install_spec.lua",
     name = "the yielding drop-in leaves what one coroutine receives or sends alone when another one comes",
