@@ -5,19 +5,9 @@
 local assert = require "luassert"
 local compat = require "cotls.compat"
 local helper = require "spec.helper"
+local tree = require "spec.tree"
 
 local unpack = compat.unpack
-
--- Where the core was built.
-local function build_folder()
-  for template in package.cpath:gmatch "[^;]+" do
-    local handle = io.open((template:gsub("%?", "cotls/core")))
-    if handle then
-      handle:close()
-      return (template:gsub("/%?%.so$", ""))
-    end
-  end
-end
 
 describe("with a fault", function()
   local folder
@@ -26,7 +16,7 @@ describe("with a fault", function()
   local function linked()
     if not folder then
       folder = helper.temp_dir()
-      local status, out, err = helper.run({ "sh", "scripts/faults/link.sh", build_folder() .. "/obj",
+      local status, out, err = helper.run({ "sh", "scripts/faults/link.sh", tree.build .. "/obj",
         folder .. "/cotls/core.so" }, nil, { env = { CFLAGS = "-O1 -g" } })
       assert(status == 0, out .. err)
     end

@@ -360,12 +360,6 @@ end)
 
 -- ---- symbols ----
 
-local core_path
-for template in package.cpath:gmatch("[^;]+") do
-  local path = template:gsub("%?", "cotls/core")
-  if not core_path and uv.fs_stat(path) then core_path = path end
-end
-
 local function defined(command)
   local handle = assert(io.popen(command .. " 2>/dev/null"))
   local found = {}
@@ -391,11 +385,11 @@ describe("the symbols of the module", function()
   local header = code_of(read("src/cotls.h") .. read("src/parts.h"))
 
   it("that are exported: the opener alone", function()
-    assert.same({ "luaopen_cotls_core" }, defined("nm -D --defined-only '" .. core_path .. "'"))
+    assert.same({ "luaopen_cotls_core" }, defined("nm -D --defined-only '" .. tree.core .. "'"))
   end)
 
   it("that its files share are those of cotls.h", function()
-    local folder = core_path:match("^(.*)/cotls/core%.so$") .. "/obj"
+    local folder = tree.build .. "/obj"
     local scan = uv.fs_scandir(folder)
     if not scan then return pending("the objects are not there: the module was installed") end
     local shared = defined("nm -g --defined-only '" .. folder .. "'/*.o")

@@ -5,6 +5,7 @@
 
 local assert = require "luassert"
 local helper = require "spec.helper"
+local tree = require "spec.tree"
 
 -- The program: scenario by scenario, allocation by allocation, by steps: Lua's, and OpenSSL's, which are many.
 local HEAD = [[
@@ -202,20 +203,9 @@ ${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
   -o $1/cotls/core.so $2/obj/*.o $1/starve.so $(pkg-config --libs openssl)
 ]]
 
--- Where the core was built.
-local function build_folder()
-  for template in package.cpath:gmatch "[^;]+" do
-    local handle = io.open((template:gsub("%?", "cotls/core")))
-    if handle then
-      handle:close()
-      return (template:gsub("/%?%.so$", ""))
-    end
-  end
-end
-
 -- The module that starves, and the core with its calls of malloc caught, of the objects that the core is made of.
 local function build(folder)
-  local status, out, err = helper.run { "sh", "-c", BUILD, "sh", folder, build_folder() }
+  local status, out, err = helper.run { "sh", "-c", BUILD, "sh", folder, tree.build }
   assert(status == 0, out .. err)
 end
 

@@ -6,6 +6,15 @@ local uv = require "luv"
 --- Where the tree lies: "" or a path with a slash behind it.
 local tree = { root = debug.getinfo(1, "S").source:match("^@(.*)spec/[^/]*$") or "" }
 
+--- The core that is tested: its file.
+for template in package.cpath:gmatch "[^;]+" do
+  local path = template:gsub("%?", "cotls/core")
+  if not tree.core and uv.fs_stat(path) then tree.core = path end
+end
+
+--- The folder that it was built in.
+tree.build = tree.core:match("^(.*)/cotls/core%.so$")
+
 --- A file's content.
 function tree.read(path)
   local handle = assert(io.open(tree.root .. path, "rb"))
