@@ -234,14 +234,7 @@ describe("waiting for a socket without a scheduler", function()
 end)
 
 describe("a socket's recv and send", function()
-  local listener = assert(core.listen_socket("127.0.0.1", 0))
-  local address, port = listener:address()
-  local a = assert(core.connect_socket(address, port))
-  local b
-  helper.until_true(function()
-    b = b or listener:accept()
-    return b and a:finish()
-  end)
+  local a, b, listener = tcp()
 
   it("move what there is, and never wait", function()
     assert.is_false(b:recv(10))
