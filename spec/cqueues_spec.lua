@@ -10,17 +10,7 @@ local scheduler = require "cotls.cqueues"
 local tls = require "cotls"
 
 -- Two handshaken connections, without anything more on its way.
-local function pair(options)
-  local client, server = helper.pair(nil, options, options, helper.contexts("1.2"))
-  local accepted
-  scheduler.spawn(function()
-    assert(server:accept())
-    accepted = true
-  end)
-  assert(client:connect())
-  while not accepted do scheduler.sleep(0.001) end
-  return client, server
-end
+local function pair() return helper.handshaken_under(scheduler, "1.2") end
 
 -- A waiter without a descriptor.
 local function pipe() return { fileno = function() end } end
@@ -316,15 +306,6 @@ it("a coroutine that waits when run is stopped keeps nothing alive", function()
   collectgarbage()
   collectgarbage()
   local before = helper.count_fds()
-  for _ = 1, 5 do
-    scheduler.run(function()
-      local a, b = pair()
-      scheduler.spawn(function() a:read(1) end)
-      scheduler.spawn(function() b:read(1) end)
-      scheduler.sleep(0.001)
-      scheduler.stop()
-    end)
-  end
-  for _ = 1, 4 do collectgarbage() end
+  helper.stop_in_mid_wait(scheduler)
   assert.equal(before, helper.count_fds())
 end)

@@ -554,6 +554,36 @@ function helper.in_loop(fn, seconds)
   return compat.unpack(results, 2, results.n)
 end
 
+-- ---- any scheduler ----
+
+--- Two handshaken connections over a socketpair, made while the scheduler runs.
+-- @return client, server
+function helper.handshaken_under(scheduler, version, client_options, server_options)
+  local client, server = helper.pair(nil, client_options, server_options, helper.contexts(version))
+  local accepted
+  scheduler.spawn(function()
+    assert(server:accept())
+    accepted = true
+  end)
+  assert(client:connect())
+  while not accepted do scheduler.sleep(0.001) end
+  return client, server
+end
+
+--- Five runs of a scheduler, each stopped while two coroutines wait; then all garbage goes.
+function helper.stop_in_mid_wait(scheduler)
+  for _ = 1, 5 do
+    scheduler.run(function()
+      local a, b = helper.handshaken_under(scheduler, "1.2")
+      scheduler.spawn(function() a:read(1) end)
+      scheduler.spawn(function() b:read(1) end)
+      scheduler.sleep(0.001)
+      scheduler.stop()
+    end)
+  end
+  for _ = 1, 4 do collectgarbage() end
+end
+
 -- ---- child processes ----
 
 local Child = {}

@@ -10,15 +10,7 @@ local in_loop = helper.in_loop
 
 -- Two handshaken connections, made under the loop. TLS 1.2 sends nothing after the handshake.
 local function pair(version, client_options, server_options)
-  local client, server = helper.pair(nil, client_options, server_options, helper.contexts(version or "1.2"))
-  local accepted
-  luv.spawn(function()
-    assert(server:accept())
-    accepted = true
-  end)
-  assert(client:connect())
-  while not accepted do luv.sleep(0.001) end
-  return client, server
+  return helper.handshaken_under(luv, version or "1.2", client_options, server_options)
 end
 
 local function close_both(a, b)
@@ -815,16 +807,7 @@ describe("what run leaves behind:", function()
     collectgarbage()
     collectgarbage()
     local before, polls, seen = helper.count_fds(), handles("poll"), watched()
-    for _ = 1, 5 do
-      luv.run(function()
-        local a, b = pair()
-        luv.spawn(function() a:read(1) end)
-        luv.spawn(function() b:read(1) end)
-        luv.sleep(0.001)
-        luv.stop()
-      end)
-    end
-    for _ = 1, 4 do collectgarbage() end
+    helper.stop_in_mid_wait(luv)
     uv.run("nowait")
     assert.equal(polls, handles("poll"))
     assert.equal(seen, watched())
