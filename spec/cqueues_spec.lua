@@ -36,17 +36,6 @@ describe("cotls.cqueues.run", function()
     assert.is_nil(tls.scheduler)
   end)
 
-  it("fails with an error of main, with where it came from", function()
-    local function the_culprit() error("on purpose") end
-    local ok, err = pcall(scheduler.run, function()
-      scheduler.sleep(0.001)
-      the_culprit()
-    end)
-    assert.is_false(ok)
-    assert.matches("on purpose", err)
-    assert.matches("the_culprit", err)
-  end)
-
   it("stop ends it although others wait, and closes its descriptors", function()
     collectgarbage()
     collectgarbage()

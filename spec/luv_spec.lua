@@ -128,17 +128,6 @@ describe("luv.run", function()
     assert.equal(7, luv.run(function() return 7 end)) -- nothing is left of the failures
   end)
 
-  it("fails with an error of main, with where it came from", function()
-    local function the_culprit() error("on purpose") end
-    local ok, err = pcall(luv.run, function()
-      luv.sleep(0.001)
-      the_culprit()
-    end)
-    assert.is_false(ok)
-    assert.matches("on purpose", err)
-    assert.matches("the_culprit", err)
-  end)
-
   it("fails with the very error value of a spawned coroutine, at once", function()
     local value = setmetatable({}, { __tostring = function() return "mine" end })
     local started = tls.now()

@@ -535,6 +535,17 @@ local function with_both(bed)
     end)
   end)
 
+  it("fails with an error of main, with where it came from", function()
+    local function the_culprit() error("on purpose") end
+    local ok, err = pcall(bed.run, function()
+      sleep(0.001)
+      the_culprit()
+    end)
+    assert.is_false(ok)
+    assert.matches("on purpose", err)
+    assert.matches("the_culprit", err)
+  end)
+
   it("what is spawned gets its arguments, and an error in it fails the run", function()
     bed.run(function()
       local got
