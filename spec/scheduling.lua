@@ -16,6 +16,15 @@ local noise = helper.noise
 local BIG = 4 * 1024 * 1024
 local VERSIONS = { "1.2", "1.3" }
 
+-- The error of an operation that must end by its timeout of so many seconds: not before, and not much later.
+local function timed_out(seconds, operation, ...)
+  local started = tls.now()
+  local ok, err = operation(...)
+  assert.equal("timeout", code_of(ok, err))
+  assert.is_true(tls.now() - started >= seconds - 0.001 and tls.now() - started < 2 * helper.slow)
+  return err
+end
+
 -- ---- one side here, the other in a process of its own ----
 
 -- What the side under test does with the program spec/peer.lua: all beds.
@@ -85,11 +94,8 @@ local function with_peer(bed)
   it("a read's timeout ends it, and nothing else", function()
     bed.run(function()
       local conn = call("echo")
-      local started = tls.now()
       conn:settimeout(0.05)
-      local data, err = conn:read(5)
-      assert.equal("timeout", code_of(data, err))
-      assert.is_true(tls.now() - started >= 0.049 and tls.now() - started < 2 * helper.slow)
+      timed_out(0.05, conn.read, conn, 5)
       conn:settimeout(nil)
       assert(conn:write("hello"))
       assert.equal("hello", conn:read(5))
@@ -114,11 +120,8 @@ local function with_peer(bed)
   it("an operation's deadline counts from its start, whatever trickles in", function()
     bed.run(function()
       local conn = call("trickle 1000")
-      local started = tls.now()
       conn:settimeout(0.1)
-      local data, err = conn:read(1000)
-      assert.equal("timeout", code_of(data, err))
-      assert.is_true(tls.now() - started < 2 * helper.slow)
+      local err = timed_out(0.1, conn.read, conn, 1000)
       assert.equal(err.partial, #conn:recv(1000))
       conn:close()
     end)
@@ -139,10 +142,7 @@ local function with_peer(bed)
     bed.run(function()
       local mute = assert(core.listen_socket("127.0.0.1", 0))
       local _, mute_port = mute:address()
-      local started = tls.now()
-      local conn, err = tls.connect("localhost", mute_port, { ca = helper.ca.certificate, handshake_timeout = 0.05 })
-      assert.equal("timeout", code_of(conn, err))
-      assert.is_true(tls.now() - started >= 0.049 and tls.now() - started < 2 * helper.slow)
+      timed_out(0.05, tls.connect, "localhost", mute_port, { ca = helper.ca.certificate, handshake_timeout = 0.05 })
       mute:close()
     end)
   end)
