@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The ways to wait that the body of spec/scheduling.lua runs under: cotls.luv, cotls.cqueues, cotls.blocking and the
 -- raw yields. A bed has run(fn), spawn(fn), sleep(seconds), scheduler (a module, or nil) and, where coroutines run
--- beside each other, yields = true, start(fn) → task and cancel(task, why).
+-- beside each other, yields = true, start(fn) → task, cancel(task, why) and at_once: is both done when the call is?
 
 local compat = require "cotls.compat"
 local core = require "cotls.core"
@@ -14,7 +14,8 @@ local SECONDS = 20 -- for a run
 
 local luv = require "cotls.luv"
 
-local on_luv = { name = "cotls.luv", scheduler = luv, yields = true, spawn = luv.spawn, sleep = luv.sleep }
+local on_luv = { name = "cotls.luv", scheduler = luv, yields = true, at_once = true, spawn = luv.spawn,
+  sleep = luv.sleep }
 
 function on_luv.run(fn) return helper.in_loop(fn, SECONDS) end
 

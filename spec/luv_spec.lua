@@ -449,20 +449,6 @@ describe("waiting in the loop", function()
     end)
   end)
 
-  it("a wait ends by resuming its coroutine: cancelled, with the reason", function()
-    in_loop(function()
-      local a, b = pair()
-      local err
-      local co = luv.spawn(function() err = select(2, a:read(1)) end)
-      coroutine.resume(co, nil, "enough of it")
-      assert.equal("cancelled", err.code)
-      assert.equal("enough of it", err.reason)
-      assert(b:write("y")) -- and it can be tried again
-      assert.equal("y", a:read(1))
-      close_both(a, b)
-    end)
-  end)
-
   it("a cancelled wait is forgotten: later events find nobody of it", function()
     in_loop(function()
       local a, b = pair()

@@ -434,19 +434,22 @@ local function with_both(bed)
   end)
 
   it("a wait ends by resuming its coroutine: cancelled, with the reason", function()
-    bed.run(function()
-      local a, b = pair()
-      local err
-      local task = bed.start(function() err = select(2, a:read(1)) end)
-      sleep(0.01)
-      bed.cancel(task, "enough of it")
-      sleep(0.01)
-      assert.equal("cancelled", err.code)
-      assert.equal("enough of it", err.reason)
-      assert(b:write("y")) -- and it can be tried again
-      assert.equal("y", a:read(1))
-      close_both(a, b)
-    end)
+    local function some_time() sleep(0.01) end
+    for _, pause in ipairs { some_time, bed.at_once and function() end } do
+      bed.run(function()
+        local a, b = pair()
+        local err
+        local task = bed.start(function() err = select(2, a:read(1)) end)
+        pause()
+        bed.cancel(task, "enough of it")
+        pause()
+        assert.equal("cancelled", err.code)
+        assert.equal("enough of it", err.reason)
+        assert(b:write("y")) -- and it can be tried again
+        assert.equal("y", a:read(1))
+        close_both(a, b)
+      end)
+    end
   end)
 
   it("an error object that ends a wait is what the operation gives", function()
