@@ -53,6 +53,18 @@ local function turns(fn)
   return n
 end
 
+-- A coroutine that waits by that function and then sleeps; a function that looks whether it slept long enough.
+local function wait_and_sleep(wait, ...)
+  local slept
+  local co = luv.spawn(function(...)
+    wait(...)
+    local started = tls.now()
+    luv.sleep(0.1)
+    slept = tls.now() - started
+  end, ...)
+  return co, function() assert.is_true(slept >= 0.099, "slept " .. tostring(slept)) end
+end
+
 -- A program of the interpreter in a process of its own, ended with the test.
 local function program(text)
   local child = helper.start { helper.lua, helper.temp_file(text) }
@@ -452,17 +464,11 @@ describe("waiting in the loop", function()
   it("a cancelled wait is forgotten: later events find nobody of it", function()
     in_loop(function()
       local a, b = pair()
-      local slept
-      local co = luv.spawn(function()
-        a:read(1)
-        local started = tls.now()
-        luv.sleep(0.1)
-        slept = tls.now() - started
-      end)
+      local co, slept = wait_and_sleep(a.read, a, 1)
       coroutine.resume(co, nil, "enough")
       assert(b:write("y"))
       luv.sleep(0.2)
-      assert.is_true(slept >= 0.099)
+      slept()
       close_both(a, b)
     end)
   end)
@@ -487,17 +493,11 @@ describe("waiting in the loop", function()
   it("a wake-up on its way doesn't cut short a later sleep of a coroutine that was cancelled meanwhile", function()
     in_loop(function()
       local a, b = pair()
-      local slept
-      local co = luv.spawn(function()
-        a:read(1)
-        local started = tls.now()
-        luv.sleep(0.1)
-        slept = tls.now() - started
-      end)
+      local co, slept = wait_and_sleep(a.read, a, 1)
       a:close() -- the loop will wake it
       coroutine.resume(co, nil, "enough") -- but it goes on now
       luv.sleep(0.2)
-      assert.is_true(slept >= 0.099, "slept " .. tostring(slept))
+      slept()
       b:close()
     end)
   end)
@@ -505,20 +505,15 @@ describe("waiting in the loop", function()
   it("nor a later wait: one event's first waiter cancels the second", function()
     in_loop(function()
       local a, b = pair()
-      local slept, second
+      local second, slept
       luv.spawn(function()
         luv.wait(a, "read")
         coroutine.resume(second, nil, "enough")
       end)
-      second = luv.spawn(function()
-        luv.wait(a, "read")
-        local started = tls.now()
-        luv.sleep(0.1)
-        slept = tls.now() - started
-      end)
+      second, slept = wait_and_sleep(luv.wait, a, "read")
       assert(b:write("x"))
       luv.sleep(0.2)
-      assert.is_true(slept >= 0.099, "slept " .. tostring(slept))
+      slept()
       close_both(a, b)
     end)
   end)
@@ -526,20 +521,15 @@ describe("waiting in the loop", function()
   it("two waits whose deadlines pass together: the first may cancel the second", function()
     in_loop(function()
       local a, b = pair()
-      local slept, second
+      local second, slept
       local deadline = tls.now() + 0.02
       luv.spawn(function()
         luv.wait(a, "read", deadline)
         coroutine.resume(second, nil, "enough")
       end)
-      second = luv.spawn(function()
-        luv.wait(a, "read", deadline)
-        local started = tls.now()
-        luv.sleep(0.1)
-        slept = tls.now() - started
-      end)
+      second, slept = wait_and_sleep(luv.wait, a, "read", deadline)
       luv.sleep(0.25)
-      assert.is_true(slept >= 0.099, "slept " .. tostring(slept))
+      slept()
       close_both(a, b)
     end)
   end)
