@@ -5,28 +5,15 @@
 local assert = require "luassert"
 local compat = require "cotls.compat"
 local helper = require "spec.helper"
-local tree = require "spec.tree"
+local inject = require "spec.inject"
 
 local unpack = compat.unpack
 
 describe("with a fault", function()
-  local folder
-
-  -- The folder of the module whose calls can fail.
-  local function linked()
-    if not folder then
-      folder = helper.temp_dir()
-      local status, out, err = helper.run({ "sh", "scripts/faults/link.sh", tree.build .. "/obj",
-        folder .. "/cotls/core.so" }, nil, { env = { CFLAGS = "-O1 -g" } })
-      assert(status == 0, out .. err)
-    end
-    return folder
-  end
-
   local function survives(scenario, kind, first, last, step)
     local code, said, errors = helper.run({ helper.lua, "scripts/faults.lua", "child", scenario, kind,
       tostring(step or 1), tostring(first or 1), tostring(last or 1000000) }, nil,
-      { env = { LUA_CPATH = linked() .. "/?.so;" .. package.cpath }, seconds = 60 })
+      { env = inject.env(), seconds = 60 })
     assert.equal("", said:gsub("RUNS %d+ %d+ %d+\n", ""))
     assert.equal(0, code, errors)
     assert.is_true(tonumber(said:match("RUNS (%d+)")) > 0)

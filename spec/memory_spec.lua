@@ -5,12 +5,12 @@
 
 local assert = require "luassert"
 local helper = require "spec.helper"
-local tree = require "spec.tree"
+local inject = require "spec.inject"
 
 -- The program: scenario by scenario, allocation by allocation, by steps: Lua's, and OpenSSL's, which are many.
 local HEAD = [[
 if rawget(_G, "jit") then jit.off() end -- LuaJIT itself crashes where memory fails in compiled code
-local starve = require "starve"
+local inject = package.loadlib(os.getenv "INJECT", "luaopen_inject")()
 local compat = require "cotls.compat"
 local tls = require "cotls"
 local helper = require "spec.helper"
@@ -124,7 +124,7 @@ local KEYS = [[
 local function owner(key)
   return function(_, request)
     coroutine.yield()
-    return starve.sign(key, request.scheme, request.digest, request.message)
+    return inject.sign(key, request.scheme, request.digest, request.message)
   end
 end
 
@@ -145,7 +145,7 @@ for _, version in ipairs { "1.2", "1.3" } do
     scenarios[("keys of %s on %s"):format(kind, version)] = function() both(client, server) end
     local wrong = function(_, request)
       coroutine.yield()
-      return starve.sign(other.key, "ecdsa", "SHA256", request.message)
+      return inject.sign(other.key, "ecdsa", "SHA256", request.message)
     end
     local liar, honest = with(remote(shown), remote(served, wrong))
     scenarios[("! a wrong signature by a server's key of %s on %s"):format(kind, version)] = function()
@@ -167,15 +167,15 @@ end
 local function run(name, scenario, whose, n)
   got = {}
   pcall(function()
-    if whose then starve.arm(whose, n) end
+    if whose then inject.arm(whose, n) end
     scenario()
   end)
-  local ok, reached = pcall(starve.disarm)
-  if not ok then reached = starve.disarm() end
-  local queue = starve.queue()
+  local ok, reached = pcall(inject.disarm)
+  if not ok then reached = inject.disarm() end
+  local queue = inject.queue()
   local fault = queue or got.raised or got.hangs and "it hangs" or believed(name) and "believed"
   clean()
-  return reached, fault or starve.queue()
+  return reached, fault or inject.queue()
 end
 
 local wrong = {}
@@ -194,30 +194,10 @@ end
 print(#wrong == 0 and "nothing wrong" or table.concat(wrong, "\n"))
 ]]
 
-local BUILD = [[
-set -e
-${CC:-cc} -shared -fPIC -Wl,-z,nodelete -o $1/starve.so scripts/starve.c \
-  $(pkg-config --cflags $(sh scripts/lua_pc.sh ${LUA:-lua5.4})) $(pkg-config --cflags --libs libcrypto)
-mkdir $1/cotls
-${CC:-cc} -shared -Wl,-z,nodelete -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
-  -o $1/cotls/core.so $2/obj/*.o $1/starve.so $(pkg-config --libs openssl)
-]]
-
--- The module that starves, and the core with its calls of malloc caught, of the objects that the core is made of.
-local function build(folder)
-  local status, out, err = helper.run { "sh", "-c", BUILD, "sh", folder, tree.build }
-  assert(status == 0, out .. err)
-end
-
 describe("without memory", function()
-  local folder = helper.temp_dir()
-  local env = { LUA_CPATH = folder .. "/?.so;" .. package.cpath }
-  build(folder)
-
   local function starves(scenarios, ...)
     local program = helper.temp_file(HEAD .. scenarios .. TAIL)
-    local status, out, err = helper.run({ helper.lua, program, ... }, nil,
-      { env = env, seconds = 120 })
+    local status, out, err = helper.run({ helper.lua, program, ... }, nil, { env = inject.env(), seconds = 120 })
     assert.same({ 0, "nothing wrong\n" }, { status, out }, err)
   end
 

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: MIT
- * Linked into the module with --wrap (make faults): lets one allocation or one system call of its fail.
+ * Linked into the module with --wrap (link.sh): lets one allocation or one system call of its fail.
  *   inject.arm(what, n, result)  the n-th from now on fails. what: "lua", "openssl", "malloc", whose allocations;
  *                                or a call's name, with a result of `results`, "short" or "zero"
  *   inject.disarm()              → has it come to that?, how many there were; nothing fails any more
- *   inject.ready(fd, write)      → would a wait for it end?
+ *   inject.ready(fd, write)      → would a wait for it end? inject.leaks() → has LeakSanitizer found some?
  *   inject.live()                → blocks that OpenSSL, that the module holds
  *   inject.queue()               → the first error in OpenSSL's queue, or nil; empties it
- *   inject.leaks()               → has LeakSanitizer found some? false without it
+ *   inject.sign(key, scheme, digest or nil, message)  → a signature by the PEM key; nothing fails meanwhile
  * It must be loaded before anything of OpenSSL's is called. */
 #define _GNU_SOURCE
+#include "../../src/compat.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
-#include <lauxlib.h>
-#include <lua.h>
 #include <netdb.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -290,7 +292,7 @@ static int inject_arm(lua_State *L)
     static char what[32];
     strncpy(what, luaL_checkstring(L, 1), sizeof what - 1);
     first = left = luaL_checkinteger(L, 2);
-    times = strcmp(what, "lua") == 0 ? 2 : 1; /* Lua collects garbage and tries again */
+    times = COTLS_RESUMABLE && strcmp(what, "lua") == 0 ? 2 : 1; /* since 5.2 Lua tries again */
     lasts = false;
     result = lua_isnoneornil(L, 3) ? 0 : number_of(L, luaL_checkstring(L, 3));
     armed = what;
@@ -337,13 +339,47 @@ static int inject_leaks(lua_State *L)
     return 1;
 }
 
+static bool sign(const char *scheme, const char *digest, EVP_PKEY *key, const void *message, size_t n,
+                 unsigned char *out, size_t *size)
+{
+    EVP_PKEY_CTX *padding;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = key != NULL && EVP_DigestSignInit_ex(ctx, &padding, digest, NULL, NULL, key, NULL) == 1 &&
+              (strcmp(scheme, "rsa_pss") != 0 ||
+               (EVP_PKEY_CTX_set_rsa_padding(padding, RSA_PKCS1_PSS_PADDING) == 1 &&
+                EVP_PKEY_CTX_set_rsa_pss_saltlen(padding, RSA_PSS_SALTLEN_DIGEST) == 1)) &&
+              EVP_DigestSign(ctx, out, size, message, n) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+static int inject_sign(lua_State *L)
+{
+    unsigned char out[1024];
+    size_t n, pem_size, size = sizeof out;
+    const char *pem = luaL_checklstring(L, 1, &pem_size), *message = luaL_checklstring(L, 4, &n);
+    const char *scheme = luaL_checkstring(L, 2), *digest = luaL_optstring(L, 3, NULL);
+    const char *what = armed;
+    armed = NULL;
+    BIO *bio = BIO_new_mem_buf(pem, (int)pem_size);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    bool ok = sign(scheme, digest, key, message, n, out, &size);
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    armed = what;
+    if (!ok)
+        return luaL_error(L, "no signature");
+    lua_pushlstring(L, (const char *)out, size);
+    return 1;
+}
+
 __attribute__((visibility("default"))) int luaopen_inject(lua_State *L);
 
 int luaopen_inject(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"arm", inject_arm},     {"disarm", inject_disarm}, {"live", inject_live}, {"ready", inject_ready},
-        {"queue", inject_queue}, {"leaks", inject_leaks},   {NULL, NULL}};
+        {"queue", inject_queue}, {"leaks", inject_leaks},   {"sign", inject_sign}, {NULL, NULL}};
     void *ud;
     if (!CRYPTO_set_mem_functions(for_openssl, more_for_openssl, from_openssl))
         return luaL_error(L, "OpenSSL has allocated already");
