@@ -40,10 +40,30 @@ local function check_function(value, place, name, level)
   end
 end
 
+-- The arguments of a method from the second on, each a name that is known: a table of name → true; or nil, the first
+-- that is not, its place.
+local function check_names(known, method, ...)
+  local names = {}
+  for i = 1, select("#", ...) do
+    local name = check_string((select(i, ...)), i + 1, method, 3)
+    if not known[name] then return nil, name, i + 1 end
+    names[name] = true
+  end
+  return names
+end
+
 -- false and LuaSec's words around OpenSSL's reason.
 local function answer(words, ok, reason)
   if ok then return true end
   return false, words:format(reason)
+end
+
+-- A method that gives one text to a function of luasec.
+local function setter(method, set, words)
+  return function(ctx, text)
+    local s = state_of(ctx)
+    return answer(words, set(s.core, check_string(text, 2, method, 2)))
+  end
 end
 
 local made = 0
@@ -120,11 +140,7 @@ function context.loadkey(ctx, path, password)
   return answer("error loading private key (%s)", ok, reason)
 end
 
-function context.loadcert(ctx, path)
-  local s = state_of(ctx)
-  return answer("error loading certificate (%s)",
-    luasec.load_certificate(s.core, check_string(path, 2, "loadcert", 2)))
-end
+context.loadcert = setter("loadcert", luasec.load_certificate, "error loading certificate (%s)")
 
 function context.checkkey(ctx)
   return (luasec.check_key(state_of(ctx).core))
@@ -138,15 +154,8 @@ function context.locations(ctx, file, directory)
   return answer("error loading CA locations (%s)", luasec.trust(s.core, file, directory))
 end
 
-function context.setcipher(ctx, list)
-  return answer("error setting cipher list (%s)",
-    luasec.set_ciphers(state_of(ctx).core, check_string(list, 2, "setcipher", 2)))
-end
-
-function context.setciphersuites(ctx, list)
-  return answer("error setting cipher list (%s)",
-    luasec.set_suites(state_of(ctx).core, check_string(list, 2, "setciphersuites", 2)))
-end
+context.setcipher = setter("setcipher", luasec.set_ciphers, "error setting cipher list (%s)")
+context.setciphersuites = setter("setciphersuites", luasec.set_suites, "error setting cipher list (%s)")
 
 function context.setdepth(ctx, depth)
   luasec.set_depth(state_of(ctx).core, depth)
@@ -157,12 +166,8 @@ local VERIFY = { none = true, peer = true, client_once = true, fail_if_no_peer_c
 
 function context.setverify(ctx, ...)
   local s = state_of(ctx)
-  local wanted = {}
-  for i = 1, select("#", ...) do
-    local name = check_string((select(i, ...)), i + 1, "setverify", 2)
-    if not VERIFY[name] then return false, ("invalid verify option (%s)"):format(name) end
-    wanted[name] = true
-  end
+  local wanted, unknown = check_names(VERIFY, "setverify", ...)
+  if not wanted then return false, ("invalid verify option (%s)"):format(unknown) end
   for name in pairs(wanted) do s.verify[name] = true end
   apply_verify(s)
   return true
@@ -170,10 +175,8 @@ end
 
 function context.setoptions(ctx, ...)
   local s = state_of(ctx)
-  for i = 1, select("#", ...) do
-    local name = check_string((select(i, ...)), i + 1, "setoptions", 2)
-    if not config.options[name] then return false, ("invalid option (%s)"):format(name) end
-  end
+  local wanted, unknown = check_names(config.options, "setoptions", ...)
+  if not wanted then return false, ("invalid option (%s)"):format(unknown) end
   for i = 1, select("#", ...) do luasec.set_option(s.core, (select(i, ...))) end
   return true
 end
@@ -218,12 +221,8 @@ end
 
 function context.setdane(ctx, ...)
   local s = state_of(ctx)
-  for i = 1, select("#", ...) do
-    local flag = check_string((select(i, ...)), i + 1, "setdane", 2)
-    if not config.capabilities.dane[flag] then
-      error(("bad argument #%d to 'setdane' (invalid option '%s')"):format(i + 1, flag), 2)
-    end
-  end
+  local wanted, unknown, place = check_names(config.capabilities.dane, "setdane", ...)
+  if not wanted then error(("bad argument #%d to 'setdane' (invalid option '%s')"):format(place, unknown), 2) end
   return (luasec.enable_dane(s.core, select("#", ...) > 0))
 end
 
@@ -246,10 +245,7 @@ function context.setserverpskcb(ctx, give)
   return true
 end
 
-function context.setpskhint(ctx, hint)
-  return answer("error setting PSK hint (%s)",
-    luasec.set_psk_hint(state_of(ctx).core, check_string(hint, 2, "setpskhint", 2)))
-end
+context.setpskhint = setter("setpskhint", luasec.set_psk_hint, "error setting PSK hint (%s)")
 
 -- ---- methods ----
 
@@ -257,12 +253,8 @@ local EXT = { lsec_continue = true, lsec_ignore_purpose = true, crl_check = true
 
 function metatable.__index.setverifyext(ctx, ...)
   local s = state_of(ctx)
-  local v = {}
-  for i = 1, select("#", ...) do
-    local name = check_string((select(i, ...)), i + 1, "setverifyext", 2)
-    if not EXT[name] then return false, ("invalid verify option (%s)"):format(name) end
-    v[name] = true
-  end
+  local v, unknown = check_names(EXT, "setverifyext", ...)
+  if not v then return false, ("invalid verify option (%s)"):format(unknown) end
   luasec.set_verify_ext(s.core, v.lsec_continue, v.lsec_ignore_purpose, v.crl_check, v.crl_check_chain)
   return true
 end
