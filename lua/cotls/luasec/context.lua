@@ -66,6 +66,17 @@ local function setter(method, set, words)
   end
 end
 
+-- A method that keeps a function in a field, for handshakes; hook is told of it.
+local function keeper(method, field, hook)
+  return function(ctx, fn)
+    local s = state_of(ctx)
+    check_function(fn, 2, method, 2)
+    s[field] = fn
+    if hook then hook(s) end
+    return true
+  end
+end
+
 local made = 0
 
 -- Sessions never resume under another context.
@@ -211,13 +222,7 @@ function context.setalpn(ctx, wire)
 end
 
 --- A server's function: given what the client offers, in wire format, it gives its own list.
-function context.setalpncb(ctx, choose)
-  local s = state_of(ctx)
-  check_function(choose, 2, "setalpncb", 2)
-  s.alpn = choose
-  handshake.hook(s)
-  return true
-end
+context.setalpncb = keeper("setalpncb", "alpn", handshake.hook)
 
 function context.setdane(ctx, ...)
   local s = state_of(ctx)
@@ -229,21 +234,10 @@ end
 -- ---- what only LuaSec 1.3 has ----
 
 --- A client's function: given the server's hint, and the most bytes of each, it gives identity and key.
-function context.setclientpskcb(ctx, give)
-  local s = state_of(ctx)
-  check_function(give, 2, "setclientpskcb", 2)
-  s.client_psk = give
-  return true
-end
+context.setclientpskcb = keeper("setclientpskcb", "client_psk")
 
 --- A server's function: given an identity and the most bytes of a key, it gives the key, or nil.
-function context.setserverpskcb(ctx, give)
-  local s = state_of(ctx)
-  check_function(give, 2, "setserverpskcb", 2)
-  s.server_psk = give
-  handshake.hook(s)
-  return true
-end
+context.setserverpskcb = keeper("setserverpskcb", "server_psk", handshake.hook)
 
 context.setpskhint = setter("setpskhint", luasec.set_psk_hint, "error setting PSK hint (%s)")
 
