@@ -13,10 +13,7 @@ local blocking = { blocking = true }
 function blocking.wait(waiter, want, deadline)
   local fd = waiter:fileno()
   if fd then return core.poll(fd, want, deadline) end
-  return nil, core.error {
-    code = "cancelled", operation = "wait",
-    reason = "cotls.blocking can't wait for a pipe: nobody else runs who could fill or empty it",
-  }
+  return tasks.cannot_wait "cotls.blocking can't wait for a pipe: nobody else runs who could fill or empty it"
 end
 
 --- A scheduler's release: nobody else can be waiting.

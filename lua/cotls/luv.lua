@@ -7,6 +7,7 @@ local uv = require "luv"
 local compat = require "cotls.compat"
 local core = require "cotls.core"
 local net = require "cotls.net"
+local tasks = require "cotls.tasks"
 local watch = require "cotls.watch"
 local deadlines = require("cotls.deadlines").new()
 
@@ -354,11 +355,8 @@ end
 
 -- What a yield gave, if it is a cancellation: an error object.
 local function cancellation(...)
-  local go_on, why = ...
-  if select("#", ...) == 0 or go_on then return nil end
-  if core.is_error(why) then return why end
-  local code = why == "timeout" and "timeout" or "cancelled"
-  return core.error { code = code, operation = "connect", reason = tostring(why) }
+  local why = tasks.ended("connect", ...)
+  return why == "timeout" and core.error { code = why, operation = "connect", reason = why } or why
 end
 
 -- Name lookup by libuv: a list, or nil, err.

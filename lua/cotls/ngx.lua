@@ -25,10 +25,8 @@ end
 --- A scheduler's wait, for what has no descriptor: nginx watches none of others'.
 function scheduler.wait(waiter, want, deadline)
   if waiter:fileno() then
-    return nil, core.error {
-      code = "cancelled", operation = "wait",
-      reason = "nginx watches no descriptors: connect by tls.connect or ngx.socket.tcp, and wrap the cosocket",
-    }
+    return tasks.cannot_wait(
+      "nginx watches no descriptors: connect by tls.connect or ngx.socket.tcp, and wrap the cosocket")
   end
   local turn = (entries[waiter] or enter(waiter))[want]
   local ok, why = turn:wait(tasks.left(deadline) or LONG)

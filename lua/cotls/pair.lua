@@ -5,6 +5,7 @@
 local compat = require "cotls.compat"
 local core = require "cotls.core"
 local options = require "cotls.options"
+local tasks = require "cotls.tasks"
 local transport = require "cotls.transport"
 
 local yield, is_yieldable = coroutine.yield, compat.is_yieldable
@@ -15,16 +16,13 @@ local SIZE = 65536
 
 -- ---- waiting ----
 
-local function cannot_wait(reason)
-  return nil, core.error { code = "cancelled", operation = "wait", reason = reason }
-end
+local cannot_wait = tasks.cannot_wait
 
--- What ended a wait, by the rules of cotls.Scheduler: true; or nil, "timeout"; or nil, an error object.
+-- What a wait gave → true; or nil, "timeout"; or nil, an error object.
 local function judged(...)
-  local go_on, why = ...
-  if select("#", ...) == 0 or go_on then return true end
-  if why == "timeout" or core.is_error(why) then return nil, why end
-  return cannot_wait(tostring(why))
+  local why = tasks.ended("wait", ...)
+  if why then return nil, why end
+  return true
 end
 
 -- ---- a pipe ----

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the schedulers have in common: their arguments, and being tls.scheduler for a while.
+-- What the schedulers have in common: their arguments, how waits end, and being tls.scheduler for a while.
 
 local compat = require "cotls.compat"
 local core = require "cotls.core"
@@ -18,6 +18,24 @@ function tasks.check_seconds(who, seconds)
   if type(seconds) ~= "number" or seconds ~= seconds then
     error(who .. ": a number of seconds expected, got " .. type(seconds), 3)
   end
+end
+
+local function cancelled(operation, reason)
+  return core.error { code = "cancelled", operation = operation, reason = reason }
+end
+
+--- What a wait that nobody could end gives.
+function tasks.cannot_wait(reason)
+  return nil, cancelled("wait", reason)
+end
+
+--- What ended a wait, by the rules of cotls.Scheduler: nil, it goes on; "timeout"; or an error object.
+-- @param ... what the scheduler's wait, or the yield, gave
+function tasks.ended(operation, ...)
+  local go_on, why = ...
+  if select("#", ...) == 0 or go_on then return nil end
+  if why == "timeout" or core.is_error(why) then return why end
+  return cancelled(operation, tostring(why))
 end
 
 local function settle(before, ok, ...)
