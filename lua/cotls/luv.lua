@@ -321,7 +321,7 @@ end
 --- Starts a coroutine; it runs until its first wait.
 function luv.spawn(fn, ...)
   check_running("spawn")
-  if type(fn) ~= "function" then error("cotls.luv.spawn: a function expected, got " .. type(fn), 2) end
+  tasks.check_function("cotls.luv.spawn", fn)
   local co = coroutine.create(task)
   running.live = running.live + 1
   resume(co, running, fn, ...)
@@ -337,9 +337,7 @@ end
 --- Waits.
 function luv.sleep(seconds)
   check_running("sleep")
-  if type(seconds) ~= "number" or seconds ~= seconds then
-    error("cotls.luv.sleep: a number of seconds expected, got " .. type(seconds), 2)
-  end
+  tasks.check_seconds("cotls.luv.sleep", seconds)
   local pause = { fire = end_pause, co = current() }
   remember(pause, core.now() + seconds)
   repeat yield() until pause.over
@@ -460,7 +458,7 @@ function luv.run(main, ...)
   if type(main) == "table" then
     settings, main = main, main.main
   end
-  if type(main) ~= "function" then error("cotls.luv.run: a function expected, got " .. type(main), 2) end
+  tasks.check_function("cotls.luv.run", main)
   local results = compat.pack()
   begin(settings)
   luv.spawn(function(...)

@@ -6,9 +6,14 @@ local core = require "cotls.core"
 
 local tasks = {}
 
+--- Raises in the caller's caller, or at that level, unless fn is a function.
+function tasks.check_function(who, fn, level)
+  if type(fn) ~= "function" then error(who .. ": a function expected, got " .. type(fn), level or 3) end
+end
+
 --- fn(...) as a function without arguments; raises in the caller's caller where fn is none.
 function tasks.bind(who, fn, ...)
-  if type(fn) ~= "function" then error(who .. ": a function expected, got " .. type(fn), 3) end
+  tasks.check_function(who, fn, 4)
   local args = compat.pack(...)
   return function() return fn(compat.unpack(args, 1, args.n)) end
 end
