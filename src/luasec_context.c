@@ -20,10 +20,10 @@
 static int answer(lua_State *L, bool ok)
 {
     const char *reason = ERR_reason_error_string(ERR_peek_error());
+    ERR_clear_error();
     lua_pushboolean(L, ok);
     if (!ok)
         lua_pushstring(L, reason != NULL ? reason : "(null)");
-    ERR_clear_error();
     return ok ? 1 : 2;
 }
 

@@ -322,17 +322,23 @@ static int push_signature_name(lua_State *L)
     return 1;
 }
 
+static void free_x509(void *cert)
+{
+    X509_free(cert);
+}
+
 /* luasec.read_certificate(pem) → x509, or nil */
 static int read_certificate(lua_State *L)
 {
     size_t n;
     const char *pem = luaL_checklstring(L, 1, &n);
+    struct cotls_cell *cell = cotls_push_cell(L, free_x509);
     BIO *bio = BIO_new_mem_buf(pem, (int)n);
-    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, &cotls_hook_password, NULL) : NULL;
+    cell->data = bio != NULL ? PEM_read_bio_X509(bio, NULL, &cotls_hook_password, NULL) : NULL;
     BIO_free(bio);
     ERR_clear_error();
-    cotls_push_x509(L, cert);
-    X509_free(cert);
+    cotls_push_x509(L, cell->data);
+    cotls_empty_cell(cell);
     return 1;
 }
 
