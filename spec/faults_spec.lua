@@ -49,6 +49,22 @@ describe("with a fault", function()
     assert.matches("write failed: .*no", failure.reason)
   end)
 
+  it("a drop-in's failure whose text finds no memory leaves nothing in OpenSSL's queue", function()
+    survives("! a wrong password of the drop-in's", "lua")
+  end)
+
+  it("a drop-in's certificate whose object finds no memory is freed", function()
+    survives("the drop-in's certificates", "lua")
+  end)
+
+  it("a transport that is had back is neither closed nor lost", function()
+    for _, scenario in ipairs { "a descriptor that is had back on TLS 1.3",
+      "a connection under another that is had back on TLS 1.3" } do
+      survives(scenario, "lua")
+      survives(scenario, "calls")
+    end
+  end)
+
   it("a name of make_certificate that finds no memory leaves nothing in OpenSSL's queue", function()
     survives("making a certificate with a key of ec", "openssl", 1, 20)
   end)

@@ -80,7 +80,12 @@ return function(add)
     return { role = "server", psk = { me = ("k"):rep(32), you = ("l"):rep(16) } }
   end)
 
-  makes("a client's context with the system's CAs", function() return {} end)
+  makes("a client's context with the system's CAs", function()
+    local uv = require "luv" -- a system of three: what one of them takes, all take
+    uv.os_setenv("SSL_CERT_FILE", helper.temp_file(ca.certificate .. helper.other_ca.certificate .. leaf.certificate))
+    uv.os_setenv("SSL_CERT_DIR", helper.temp_dir())
+    return {}
+  end)
 
   makes("! a wrong password", function()
     return { role = "server", certificate = leaf.certificate, key = encrypted(), password = "wrong" }
@@ -145,7 +150,8 @@ return function(add)
     add("making a certificate with a key of " .. key_type, function()
       return function(run)
         run:must(tls.make_certificate { subject = "CN=x,O=y", names = { "a.example", "::1" }, days = 3, ca = ca,
-          key_type = key_type })
+          key_type = key_type, ocsp_urls = { "http://a.example" }, ca_issuer_urls = { "http://b.example" },
+          must_staple = true, purposes = { "server", "ocsp" } })
       end
     end)
   end

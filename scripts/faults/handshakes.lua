@@ -63,6 +63,25 @@ return function(add)
       end
     end)
 
+    add("a visit by one of several certificates on TLS " .. version, function()
+      local edwards = helper.leaf { key_type = "ed25519" }
+      local client = of(version, { signature_algorithms = "ed25519:ECDSA+SHA256", crl = pki.crl { ca = ca },
+        crl_check = "chain", verify_depth = 2 })
+      local server = tls.context {
+        role = "server", min_version = version, max_version = version, session_cache = false,
+        signature_algorithms = "ed25519:ECDSA+SHA256",
+        credentials = {
+          { certificate = leaf.certificate, key = leaf.key },
+          { certificate = edwards.certificate, key = edwards.key },
+        },
+      }
+      return function(run)
+        local a = run:visit(client, server)
+        local shown = a:peer_certificate() -- without memory OpenSSL chooses the other
+        run:check(shown:key().type == "ed25519" or shown:pem() == leaf.certificate, "another certificate")
+      end
+    end)
+
     add("a visit by TLSA records on TLS " .. version, function()
       local client, server = of(version, { ca = helper.other_ca.certificate }, { session_cache = false })
       local record = { usage = 3, selector = 0, matching_type = 0, data = pki.der(leaf) }
@@ -121,9 +140,16 @@ return function(add)
     refused("a client's certificate of a stranger", version, function()
       return { certificate = other.certificate, key = other.key }, { ca = ca.certificate, verify_client = "require" }
     end, "", { believed = believed_by_server })
-    refused("a client's certificate of a stranger, where none is needed", version, function()
-      return { certificate = other.certificate, key = other.key }, { ca = ca.certificate, verify_client = "optional" }
-    end, "", { believed = believed_by_server })
+    add("! a client's certificate of a stranger, where none is needed on TLS " .. version, function()
+      local client, server = of(version, { certificate = other.certificate, key = other.key },
+        { ca = ca.certificate, verify_client = "optional" })
+      return function(run)
+        run:visit(client, server, nil, { server = function(conn)
+          run.shown = conn:peer_certificate() ~= nil
+          if not run.shown then error "without memory OpenSSL's client shows none" end
+        end })
+      end
+    end, "", { believed = function(run) return run.accepted and run.shown end })
     refused("a client's certificate that is revoked", version, function()
       return { certificate = leaf.certificate, key = leaf.key },
         { ca = ca.certificate, verify_client = "require", crl = pki.crl { ca = ca, revoked = { leaf } } }
@@ -139,6 +165,15 @@ return function(add)
       return nil, { alpn = { "a" } }, { server_name = "localhost", alpn = { "b" } }
     end, "no_application_protocol")
   end
+
+  add("a second hello", function()
+    local client = helper.client_context { groups = "X25519:P-256", min_version = "1.3" }
+    local server = helper.server_context { groups = "P-256", session_cache = false }
+    return function(run)
+      local a = run:visit(client, server, nil, { client = tell(run) })
+      run:check(a:info().hello_retry, "it was not asked for")
+    end
+  end)
 
   add("! no version in common", function()
     local client = helper.client_context { min_version = "1.3" }

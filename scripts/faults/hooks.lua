@@ -70,6 +70,50 @@ return function(add)
       end
     end)
 
+    add("hooks that choose on TLS " .. version, function()
+      local staple = pki.ocsp { ca = ca, certificate = leaf }
+      local other = helper.leaf { ca = helper.other_ca }
+      local client = client_of { ocsp = "require", certificate = other.certificate, key = other.key,
+        groups = "X25519:P-256" }
+      local chosen = server_of { alpn = { "q" }, session_cache = false, verify_client = "optional", groups = "P-256",
+        ca = ca.certificate, on_verify_may_accept = true, on_verify = yes,
+        on_certificate = function(conn) ponder() return conn:set_ocsp_response(staple) and true end }
+      local server = server_of { session_cache = false, groups = "P-256", on_client_hello = function(conn, hello)
+        ponder()
+        conn:set_context(chosen)
+        return #hello().ja3 == 32 and hello.alpn[1] == "p"
+      end }
+      return function(run)
+        local a = run:visit(client, server, { server_name = "localhost", alpn = { "p", "q" } })
+        run:check(a:alpn() == "q" and a:ocsp_response() == staple, "the hooks were not obeyed")
+      end
+    end)
+
+    add("hooks that are asked in advance on TLS " .. version, function()
+      require("cotls.core").set_async(false)
+      local staple = pki.ocsp { ca = ca, certificate = leaf }
+      local ticket_key = ("t"):rep(80)
+      local client = client_of { ocsp = "require", groups = "X25519:P-256" }
+      local server = server_of {
+        on_client_hello = yes, on_server_name = yes, on_alpn = function(_, offered) ponder() return offered[1] end,
+        on_ocsp = function() ponder() return staple end, on_ticket_key = function() ponder() return ticket_key end,
+        on_session_get = told, session_cache = false, groups = "P-256",
+      }
+      return function(run)
+        local a = run:visit(client, server, { server_name = "localhost", alpn = { "p" } })
+        run:check(a:alpn() == "p" and a:ocsp_response() == staple, "the hooks were not obeyed")
+        local session = a:session()
+        run:again()
+        run:visit(client, server, { server_name = "localhost", alpn = { "p" }, session = session })
+      end
+    end)
+
+    add("! on_server_name that refuses in advance on TLS " .. version, function()
+      require("cotls.core").set_async(false)
+      local client, server = client_of(), server_of { on_server_name = function() ponder() return false end }
+      return function(run) run:visit(client, server) end
+    end, "unrecognized_name")
+
     add("a store of sessions on TLS " .. version, function()
       local store = {}
       local client = client_of()

@@ -23,7 +23,8 @@ local function add(name, prepare, text, more)
   scenarios[name] = one
 end
 
-for _, file in ipairs { "contexts", "handshakes", "hooks", "sessions", "transfers", "streams", "sockets" } do
+for _, file in ipairs { "contexts", "handshakes", "hooks", "sessions", "transfers", "streams", "detach",
+  "sockets", "luasec" } do
   require("scripts.faults." .. file)(add)
 end
 

@@ -125,6 +125,31 @@ return function(add)
     end
   end)
 
+  add("early data by a store that forgets", function()
+    local store = {}
+    local client = helper.client_context { min_version = "1.3" }
+    local server = helper.server_context { min_version = "1.3", max_early_data = 100, session_get_takes = true,
+      on_session_get = function(_, id, take)
+        local found = store[id]
+        if take then store[id] = nil end
+        return found
+      end,
+      on_session_new = function(_, session) store[session:id()] = session:export() end }
+    return function(run)
+      for id in pairs(store) do store[id] = nil end
+      local a = run:visit(client, server)
+      local session = run:must(a:session())
+      local exported = run:must(session:export())
+      run:again()
+      local data, status = early(run, client, server, session)
+      run:check(data == (status == "accepted" and "hello" or ""), "early data: " .. data .. ", " .. tostring(status))
+      run:again()
+      if status ~= "accepted" then return end
+      data, status = early(run, client, server, exported)
+      run:check(data == "" and status ~= "accepted", "a replay is accepted")
+    end
+  end)
+
   add("early data piece by piece", function()
     local client = helper.client_context { min_version = "1.3" }
     local server = helper.server_context { min_version = "1.3", max_early_data = 100, anti_replay = false,

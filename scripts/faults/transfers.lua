@@ -244,7 +244,7 @@ return function(add)
           run:must(run:call(conn, "write", "d"))
           run:same("c", run:call(conn, "read", 1))
           if conn:peer_certificate() then run.asked = true end
-          if client_options == own and not run.asked then error "no certificate" end
+          if not run.asked then error "no certificate: without memory OpenSSL's client shows none" end
         end, client = function(conn)
           run:same("d", run:call(conn, "read", 1))
           run:must(run:call(conn, "write", "c"))
