@@ -145,7 +145,7 @@ mutants: ## takes out each check of docs/testing.md once and sees its spec fail
 FAULTS_CORE = $(BUILD)/faults/cotls/core.so
 FAULTS      = step=1
 
-$(FAULTS_CORE): $(OBJECTS) $(wildcard scripts/faults/inject.c scripts/faults/link.sh) $(BUILD)/flags
+$(FAULTS_CORE): $(OBJECTS) $(wildcard scripts/faults/*.[ch] scripts/faults/link.sh) $(BUILD)/flags
 	$(call show,LINK,$@)
 	$(Q)CC="$(CC)" CFLAGS="$(CFLAGS)" LUA="$(LUA)" sh scripts/faults/link.sh $(BUILD)/obj $@
 

@@ -4,7 +4,9 @@
 -- behind, or believe anybody whom it refuses otherwise. What is only an interruption must not be seen at all.
 --
 --   faults.lua [step=1] [jobs=2] [kinds=lua,openssl,malloc,calls] [words=…]
---     step: each step-th allocation only; words: scenarios whose name has them, with _ for a space
+--     step: each step-th allocation only; or, of OpenSSL's, "places": the first and the last from each place
+--       (scripts/faults/places.c) of a scenario, "new": from each that no scenario before has had
+--     words: scenarios whose name has them, with _ for a space
 --   faults.lua child SCENARIO KIND STEP [FIRST [LAST]]    one scenario, in this process
 --
 -- It must be run with the module that `make faults` links.
@@ -39,6 +41,7 @@ local CALLS = {
 }
 
 local NEVER = 1 << 40
+local ROUNDS = 4
 
 -- ---- one scenario ----
 
@@ -110,16 +113,43 @@ local function child(name, kind, step, first, last)
     print(("WRONG %s: %s %d%s: %s"):format(name, what, n, result and " " .. result or "", wrong))
   end
 
+  -- A run with that fault, and what it must leave behind. Has it come to the fault?
+  local function fault(what, n, result, quiet)
+    io.stderr:write(("at %s %d %s\n"):format(what, n, result or ""))
+    local wrong, reached = once(what, n, result, not quiet)
+    wrong = wrong or leak(what, n, result)
+    if wrong then report(what, n, result, wrong) end
+    if os.getenv "LEAKS" and inject.leaks() then report(what, n, result, "LeakSanitizer") end
+    return reached
+  end
+
   local function sweep(what, result, quiet)
     local n = first or 1
-    repeat
-      io.stderr:write(("at %s %d %s\n"):format(what, n, result or ""))
-      local wrong, reached = once(what, n, result, not quiet)
-      wrong = wrong or leak(what, n, result)
-      if wrong then report(what, n, result, wrong) end
-      if os.getenv "LEAKS" and inject.leaks() then report(what, n, result, "LeakSanitizer") end
-      n = n + step
-    until not reached or (last and n > last)
+    while fault(what, n, result, quiet) and not (last and n + step > last) do n = n + step end
+  end
+
+  -- The first and the last allocation of each place that there is; what comes in another order in another run is
+  -- looked for again. A file: the places that others have seen to, which is added to.
+  local function sweep_places(what, path)
+    local others = {}
+    local handle = path and io.open(path)
+    for line in handle and handle:lines() or function() end do others[#others + 1] = line end
+    if handle then handle:close() end
+    inject.known(others)
+    for _ = 1, ROUNDS do
+      inject.places(true)
+      once(what, NEVER)
+      local numbers = inject.places(false)
+      if #numbers == 0 then break end
+      for _, n in ipairs(numbers) do fault(what, n) end
+    end
+    local known = inject.known()
+    if path and #known > 0 then
+      handle = assert(io.open(path, "a"))
+      handle:write(table.concat(known, "\n"), "\n")
+      handle:close()
+    end
+    print(("PLACES %d"):format(#known))
   end
 
   for i = 1, 4 do -- whatever is made once is made
@@ -149,6 +179,8 @@ local function child(name, kind, step, first, last)
         if used then sweep(call, result, quiet == "!" and not scenario.notices) end
       end
     end
+  elseif step == "places" or step == "new" then
+    sweep_places(kind, step == "new" and os.getenv "FAULTS_KNOWN" or nil)
   else
     sweep(kind)
   end
@@ -169,12 +201,14 @@ local function settings_of(args)
     assert(settings[name], "no setting: " .. one)
     settings[name] = (value:gsub("_", " "))
   end
+  assert(tonumber(settings.step) or settings.step == "places" or settings.step == "new", "no such step")
   return settings
 end
 
 -- How large the steps of a kind are: OpenSSL's allocations are many.
 local function step_of(settings, kind)
   local step = tonumber(settings.step)
+  if not step then return kind == "openssl" and settings.step or 1 end
   if kind == "openssl" or step == 1 then return step end
   return math.max(1, step // (kind == "lua" and 4 or 32))
 end
@@ -197,12 +231,13 @@ local function jobs_of(settings)
   return jobs, count
 end
 
-local function start(job)
+local function start(job, known)
   local lua = os.getenv "LUA" or arg[-1]
   local limit = os.getenv "FAULTS_LIMIT" or "900"
   job.log = os.tmpname()
-  job.pipe = assert(io.popen(("exec timeout %s %s %s child %s %s %d 2>%s"):format(limit, quote(lua), quote(arg[0]),
-    quote(job.name), job.kind, job.step, job.log)))
+  local line = ("FAULTS_KNOWN=%s exec timeout %s %s %s child %s %s %s 2>%s"):format(known, limit, quote(lua),
+    quote(arg[0]), quote(job.name), job.kind, job.step, job.log)
+  job.pipe = assert(io.popen(line))
 end
 
 -- What a job has found.
@@ -221,7 +256,8 @@ local function finish(job, totals)
     wrong[#wrong + 1] = ("%s, %s: it ends by %s %d, %s\n%s"):format(job.name, job.kind, how or "exit", status or 0, at,
       err:gsub("at %w+ %d+ [^\n]*\n", ""):sub(-3000))
   end
-  for name, value in pairs { runs = runs, faults = faults, failed = failed } do
+  local places = out:match "PLACES (%d+)"
+  for name, value in pairs { runs = runs, faults = faults, failed = failed, places = places } do
     totals[name] = totals[name] + tonumber(value)
   end
   for _, line in ipairs(wrong) do print(line) end
@@ -232,22 +268,24 @@ end
 
 local function main(settings)
   local jobs, scenarios = jobs_of(settings)
-  local totals, from = { runs = 0, faults = 0, failed = 0, wrong = 0 }, os.time()
-  local width, started = tonumber(settings.jobs), 0
+  local totals, from = { runs = 0, faults = 0, failed = 0, wrong = 0, places = 0 }, os.time()
+  local width, started, known = tonumber(settings.jobs), 0, os.tmpname()
   for i, job in ipairs(jobs) do
     while started < math.min(i + width - 1, #jobs) do
       started = started + 1
-      start(jobs[started])
+      start(jobs[started], known)
     end
     finish(job, totals)
   end
+  os.remove(known)
+  if totals.places > 0 then print(("%d places"):format(totals.places)) end
   print(("%d scenarios, %d runs, %d faults injected, %d runs failed by them, %d things wrong: %d seconds"):format(
     scenarios, totals.runs, totals.faults, totals.failed, totals.wrong, os.time() - from))
   return totals.wrong == 0 and totals.runs > 0
 end
 
 if arg[1] == "child" then
-  child(arg[2], arg[3], tonumber(arg[4]), tonumber(arg[5]), tonumber(arg[6]))
+  child(arg[2], arg[3], tonumber(arg[4]) or arg[4], tonumber(arg[5]), tonumber(arg[6]))
 else
   os.exit(main(settings_of(arg)), true)
 end

@@ -7,9 +7,10 @@
  *   inject.live()                → blocks that OpenSSL, that the module holds
  *   inject.queue()               → the first error in OpenSSL's queue, or nil; empties it
  *   inject.sign(key, scheme, digest or nil, message)  → a signature by the PEM key; nothing fails meanwhile
- * It must be loaded before anything of OpenSSL's is called. */
+ *   inject.places, inject.known  see places.h. It must be loaded before anything of OpenSSL's is called. */
 #define _GNU_SOURCE
 #include "../../src/compat.h"
+#include "places.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -88,7 +89,10 @@ static void tell_where(void)
 
 static bool fails(const char *what)
 {
-    bool now = is_armed(what) && --left <= 0 && left > -times;
+    if (!is_armed(what))
+        return false;
+    bool now = --left <= 0 && left > -times;
+    places_note(first - left, now);
     if (now)
         tell_where();
     return now;
@@ -377,9 +381,11 @@ __attribute__((visibility("default"))) int luaopen_inject(lua_State *L);
 
 int luaopen_inject(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"arm", inject_arm},     {"disarm", inject_disarm}, {"live", inject_live}, {"ready", inject_ready},
-        {"queue", inject_queue}, {"leaks", inject_leaks},   {"sign", inject_sign}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"arm", inject_arm},     {"disarm", inject_disarm},
+                                         {"live", inject_live},   {"ready", inject_ready},
+                                         {"queue", inject_queue}, {"leaks", inject_leaks},
+                                         {"sign", inject_sign},   {"places", places_round},
+                                         {"known", places_known}, {NULL, NULL}};
     void *ud;
     if (!CRYPTO_set_mem_functions(for_openssl, more_for_openssl, from_openssl))
         return luaL_error(L, "OpenSSL has allocated already");

@@ -12,5 +12,5 @@ if ls "$1"/*.gcno >/dev/null 2>&1; then counted=-lgcov; fi
 mkdir -p "$(dirname "$2")"
 # shellcheck disable=SC2046,SC2086
 ${CC:-cc} -std=gnu11 ${CFLAGS:--O1 -g} -fPIC -shared -fvisibility=hidden -Wl,-z,nodelete $wraps -o "$2" "$1"/*.o \
-  "$(dirname "$0")/inject.c" $(pkg-config --cflags "$(sh "$(dirname "$0")/../lua_pc.sh" "${LUA:-lua5.4}")") \
+  "$(dirname "$0")/inject.c" "$(dirname "$0")/places.c" $(pkg-config --cflags "$(sh "$(dirname "$0")/../lua_pc.sh" "${LUA:-lua5.4}")") \
   $(pkg-config --cflags --libs openssl) $counted
