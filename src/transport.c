@@ -13,18 +13,21 @@
 
 /* ---- wrap ---- */
 
-/* Non-blocking; TCP_NODELAY where it is TCP. A reason, or NULL. */
+/* TCP_NODELAY where it is TCP; what is not must be a stream socket at least, and non-blocking it becomes.
+ * A reason, or NULL. */
 static const char *prepare_fd(int fd)
 {
-    int flags = fcntl(fd, F_GETFL), type, on = 1;
+    int type, on = 1;
     socklen_t size = sizeof type;
-    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
+            return strerror(errno);
+        if (type != SOCK_STREAM)
+            return "not a stream socket";
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0))
         return strerror(errno);
-    if (type != SOCK_STREAM)
-        return "not a stream socket";
-    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
-        return strerror(errno);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it is not TCP */
     return NULL;
 }
 
