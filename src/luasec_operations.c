@@ -75,15 +75,25 @@ static const struct cotls_op op_handshake = {
     "do_handshake", SLOT_WHOLE, true, handshake_step, push_shaken, NULL,
 };
 
-/* luasec.handshake(object) → true; false, text; or nil, err */
+/* luasec.handshake(object) → true; false, text; nil, err; nil where it has no connection yet, or has failed */
 static int handshake(lua_State *L)
 {
     struct cotls_luasec *o = cotls_luasec_check(L);
-    luaL_argcheck(L, o->c != NULL, 1, "it has no connection yet");
     lua_settop(L, 1);
-    lua_getiuservalue(L, 1, UV_LUASEC_CONN);
-    lua_replace(L, 1);
-    return cotls_run(L, o->c, &op_handshake, handshake);
+    if (o->stage == LUASEC_NEW && o->c != NULL) {
+        lua_getiuservalue(L, 1, UV_LUASEC_CONN);
+        lua_replace(L, 1);
+        return cotls_run(L, o->c, &op_handshake, handshake);
+    }
+    if (o->stage == LUASEC_CLOSED) {
+        lua_pushboolean(L, false);
+        lua_pushstring(L, outcome_texts[OUTCOME_CLOSED]);
+        return 2;
+    }
+    if (o->stage != LUASEC_CONNECTED)
+        return 0;
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 /* ---- receive ---- */

@@ -559,12 +559,13 @@ const luaL_Reg *cotls_poller_open(lua_State *L); /* its functions */
 
 /* ---- luasec.c and its parts: what cotls.luasec is made of ---- */
 
-enum cotls_luasec_stage { LUASEC_NEW, LUASEC_CONNECTED, LUASEC_CLOSED };
+enum cotls_luasec_stage { LUASEC_NEW, LUASEC_CONNECTED, LUASEC_FAILED, LUASEC_CLOSED };
 
 struct cotls_luasec {
     struct cotls_conn *c; /* kept by UV_LUASEC_CONN; NULL: none yet */
     enum cotls_luasec_stage stage;
-    int fd; /* -1: none */
+    int fd;              /* -1: none */
+    double block, total; /* timeouts in seconds, of a wait and of an operation; -1: none */
     double received, sent, birthday;
     size_t base;   /* bytes of the string before those that are sent */
     bool starved;  /* the last receive has used up all that had arrived */
@@ -573,7 +574,7 @@ struct cotls_luasec {
 };
 enum { UV_LUASEC_STATE = 1, UV_LUASEC_CONN, UV_LUASEC_COUNT = UV_LUASEC_CONN };
 
-struct cotls_luasec *cotls_luasec_check(lua_State *L); /* the first argument, a connection */
+struct cotls_luasec *cotls_luasec_check(lua_State *L); /* the first argument, of the function's class */
 void cotls_luasec_open(lua_State *L);
 extern const luaL_Reg cotls_luasec_operations[], cotls_luasec_context_functions[],
     cotls_luasec_option_functions[], cotls_luasec_x509_functions[];

@@ -21,7 +21,7 @@ return {
   },
   {
     check = "A handshake that has failed is never done", file = "lua/cotls/luasec/connection.lua",
-    from = 'if stage == "closed" or s.failed then', to = 'if stage == "closed" then', spec = SPEC,
+    from = "luasec.fail(self)", to = "", spec = SPEC,
     name = "the drop-in goes on failing a handshake that has failed, where LuaSec takes it for done",
   },
   {

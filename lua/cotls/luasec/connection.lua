@@ -4,14 +4,14 @@
 
 local core = require "cotls.core"
 local handshake = require "cotls.luasec.handshake"
-local waits = require "cotls.luasec.waits"
 require "cotls.luasec.x509"
 
 local luasec = core.luasec
 local push_x509 = package.loaded["cotls.luasec.x509.push"]
 
-local state_of = luasec.state("SSL:Connection")
-local methods = luasec.metatable("SSL:Connection").__index
+local class = luasec.class "SSL:Connection"
+local context_state = luasec.class "SSL:Context".test
+local state_of, methods = class.state, class.metatable.__index
 
 local connection = {}
 
@@ -48,27 +48,38 @@ local RESUMABLE = { want_read = true, want_write = true, timeout = true, busy = 
 
 -- ---- handshake, data ----
 
-local shake = luasec.handshake
+local shake, over = luasec.handshake, handshake.over
 
-function methods.dohandshake(self)
-  local s = state_of(self)
-  local stage = luasec.stage(self)
-  if stage == "connected" then return true end
-  if stage == "closed" or s.failed then return false, s.failed or "closed" end
-  local conn, err = handshake.connection(self, s)
-  local ok
-  if conn then ok, err = shake(self) end
-  if ok then
-    handshake.over(s)
-    return true
-  end
-  if type(err) == "string" then return false, err end
+local function failed(self, s, err)
   local text = words(self, err)
   if not RESUMABLE[err.code] then
-    handshake.over(s)
+    handshake.over(self)
+    luasec.fail(self)
     s.failed = text
   end
   return false, text
+end
+
+-- The first call makes the connection; after a failure there is no other.
+local function begin(self)
+  local s = state_of(self)
+  if s.failed then return false, s.failed end
+  local conn, err = handshake.connection(self, s)
+  if not conn then return failed(self, s, err) end
+  return methods.dohandshake(self)
+end
+
+function methods.dohandshake(self)
+  local ok, reason = shake(self)
+  if ok then
+    over(self)
+    return true
+  elseif ok == false then
+    return false, reason
+  elseif reason then
+    return failed(self, state_of(self), reason)
+  end
+  return begin(self)
 end
 
 local receive, rest, send = luasec.receive, luasec.rest, luasec.send
@@ -85,11 +96,6 @@ function methods.send(self, data, from, to)
   return nil, words(self, err), err.written or (tonumber(from) or 1) - 1
 end
 
-function methods.settimeout(self, value, mode)
-  waits.set(state_of(self), value, mode)
-  return 1
-end
-
 -- ---- names ----
 
 -- A server's names: each is a string, each context one of ssl.context.
@@ -98,7 +104,7 @@ local function check_names(names)
     if type(name) ~= "string" then
       error("bad argument #1 to 'sni' (the names must be strings)", 3)
     end
-    if not luasec.test(context, "SSL:Context") then
+    if not context_state(context) then
       error(("bad argument #1 to 'sni' (SSL:Context expected, got %s)"):format(type(context)), 3)
     end
   end
@@ -246,7 +252,7 @@ function methods.shutdown(self, how)
   if how ~= "receive" then
     s.conn:settimeout(0)
     s.conn:shutdown("write")
-    waits.apply(s)
+    luasec.apply_timeouts(self)
   end
   return 1
 end
@@ -255,16 +261,13 @@ end
 
 --- @return an object; or nil and why there is none
 function connection.new(ctx)
-  local context = luasec.test(ctx, "SSL:Context")
+  local context = context_state(ctx)
   if not context then error("bad argument #1 to 'create' (invalid context)", 3) end
   if not context.mode then return nil, "invalid mode" end
-  return luasec.new("SSL:Connection", { context = context, block = -1, total = -1 })
+  return class.new { context = context, conn = nil } -- room for both
 end
 
-function connection.setfd(self, fd)
-  state_of(self)
-  luasec.set_fd(self, fd)
-end
+connection.setfd = luasec.set_fd
 
 --- OpenSSL's text about the cipher, its bits, the algorithm's bits, the version.
 function connection.describe(self)

@@ -12,8 +12,8 @@ local waits = require "cotls.luasec.waits"
 local luasec = core.luasec
 
 local CLASS = "SSL:Context"
-local state_of = luasec.state(CLASS)
-local metatable = luasec.metatable(CLASS)
+local class = luasec.class(CLASS)
+local state_of, metatable = class.state, class.metatable
 
 local context = {}
 
@@ -109,7 +109,7 @@ function context.create(protocol)
   end
   local made_core, err = new_core(protocol)
   if not made_core then return nil, ("error creating context (%s)"):format(tostring(err)) end
-  return luasec.new(CLASS, { core = made_core, strict = settings.strict, verify = {} })
+  return class.new { core = made_core, strict = settings.strict, verify = {} }
 end
 
 local function apply_verify(s)

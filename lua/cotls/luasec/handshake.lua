@@ -4,9 +4,10 @@
 
 local core = require "cotls.core"
 local options = require "cotls.options"
-local waits = require "cotls.luasec.waits"
 
 local luasec = core.luasec
+local state_of = luasec.class("SSL:Connection").state
+local context_state = luasec.class "SSL:Context".test
 
 local handshake = {}
 
@@ -35,7 +36,7 @@ end
 -- The context that the server name asks for; nil: it is refused.
 local function chosen(s, conn, name)
   local wanted = name and s.sni and s.sni[name]
-  local other = wanted and luasec.test(wanted, "SSL:Context")
+  local other = wanted and context_state(wanted)
   if other then return luasec.switch(conn, other.core) and other or nil end
   if name and s.sni and s.strict_sni then return nil end
   return s.context
@@ -119,16 +120,16 @@ function handshake.connection(self, s)
   if context.client_psk and context.mode == "client" then ask_psk(context) end
   local conn, err = wrap(self, s)
   if not conn then return nil, err end
-  if context.mode == "server" then conn:set_accept_state() else conn:set_connect_state() end
   if context.hooked then states[conn] = s end
   s.conn = conn
-  waits.apply(s)
   return conn
 end
 
---- The handshake is over, well or not.
-function handshake.over(s)
-  if s.conn then states[s.conn] = nil end
+--- The handshake of an object is over, well or not.
+function handshake.over(self)
+  if next(states) == nil then return end
+  local conn = state_of(self).conn
+  if conn then states[conn] = nil end
 end
 
 return handshake

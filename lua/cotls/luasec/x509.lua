@@ -7,8 +7,8 @@ local core = require "cotls.core"
 local luasec = core.luasec
 
 local CLASS = "SSL:Certificate"
-local state_of = luasec.state(CLASS)
-local metatable = luasec.metatable(CLASS)
+local class = luasec.class(CLASS)
+local state_of, metatable = class.state, class.metatable
 local methods = metatable.__index
 
 local x509 = {}
@@ -16,7 +16,7 @@ local x509 = {}
 --- An object for a cotls.x509; nil for nil.
 local function push(certificate)
   if certificate == nil then return nil end
-  return luasec.new(CLASS, { certificate = certificate, utf8 = false })
+  return class.new { certificate = certificate, utf8 = false }
 end
 
 --- Reads PEM text; nil where it holds no certificate.
