@@ -29,7 +29,8 @@ end
 local current
 local blocking = { blocking = true, wait = function() current() return true end }
 
--- Each hook: its side, what makes it be asked, a good answer, whether nil is one. `job`: OpenSSL has no retry for it.
+-- Each hook: its side, what makes it be asked, a good answer and what comes with it, whether nil is one. `job`: OpenSSL
+-- has no retry for it.
 local HOOKS = {
   { name = "on_client_hello", side = "server", good = true },
   { name = "on_server_name", side = "server", good = true, job = true },
@@ -43,6 +44,8 @@ local HOOKS = {
     client = { certificate = own.certificate, key = own.key } },
   { name = "on_psk", side = "server", good = PSK, wrong = "", nothing = true, job = true, client = { psk = { me = PSK
     } } },
+  { name = "on_psk", side = "client", good = "me", also = PSK, wrong = "", nothing = true, job = true,
+    server = { psk = { me = PSK } } },
   { name = "on_verify", side = "client", good = true },
   { name = "on_certificate", side = "client", good = true,
     server = { verify_client = "require", ca = helper.ca.certificate },
@@ -122,7 +125,7 @@ for _, version in ipairs(VERSIONS) do
             ponder()
             calls = calls + 1
             assert(before == select("#", ...))
-            return hook.good
+            return hook.good, hook.also
           end, version, nil, nil, kind)
           local first, second = shake(a, b)
           assert.same({ true, true }, { first, second }, tostring(first) .. tostring(second))
@@ -157,7 +160,7 @@ for _, version in ipairs(VERSIONS) do
         local a, b = pair(hook, function()
           local until_then = tls.now() + 0.05
           repeat coroutine.yield() until tls.now() > until_then
-          return hook.good
+          return hook.good, hook.also
         end, version, { handshake_timeout = 0.04 })
         local first, second = shake(a, b)
         local err, other = mine(hook, first, second)
@@ -172,7 +175,7 @@ for _, version in ipairs(VERSIONS) do
           local until_then = tls.now() + 0.03
           repeat coroutine.yield() until tls.now() > until_then
           calls = calls + 1
-          return hook.good
+          return hook.good, hook.also
         end, version, nil, { timeout = 0.02 })
         a:set_connect_state()
         b:set_accept_state()
@@ -251,7 +254,7 @@ for _, version in ipairs(VERSIONS) do
       end)
 
       it("may be closed by another coroutine meanwhile, and nothing is sent any more", function()
-        local conn, peer, co, peer_co = until_paused(function() coroutine.yield "hook" return hook.good end)
+        local conn, peer, co, peer_co = until_paused(function() coroutine.yield "hook" return hook.good, hook.also end)
         local fd = conn:fileno()
         assert.equal("busy", helper.code_of(conn:do_handshake()))
         assert.equal("busy", helper.code_of(conn:read(1)))
@@ -278,7 +281,7 @@ for _, version in ipairs(VERSIONS) do
             wait()
             assert.is_true(conn:close())
             wait()
-            return hook.good
+            return hook.good, hook.also
           end, version)
           local first, second = shake(a, b)
           local err, other = mine(hook, first, second)
@@ -291,7 +294,7 @@ for _, version in ipairs(VERSIONS) do
         for _, yields in ipairs { false, true } do
           local a, b = pair(hook, function()
             if yields then coroutine.yield() end
-            return hook.good
+            return hook.good, hook.also
           end, version, nil, { scheduler = blocking })
           local conn, peer = mine(hook, a, b)
           local peer_co = coroutine.create(function()
@@ -319,7 +322,7 @@ for _, version in ipairs(VERSIONS) do
             luv.sleep(0.005)
             collectgarbage()
             luv.sleep(0.005)
-            return hook.good
+            return hook.good, hook.also
           end, version)
           local got
           luv.spawn(function() got = { a:connect() } end)

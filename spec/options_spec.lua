@@ -167,7 +167,7 @@ describe("a value that is refused", function()
 
   it("is for the other side", function()
     for _, name in ipairs { "on_client_hello", "on_server_name", "on_alpn", "on_session_get", "on_session_remove",
-      "on_ticket_key", "on_ocsp", "on_psk" } do
+      "on_ticket_key", "on_ocsp" } do
       refused(name .. ": is for servers", tls.context { [name] = print })
     end
     for name, value in pairs { server_name = "x", verify_name = "x", session = "x", session_key = "x", early_data = "x",

@@ -217,6 +217,31 @@ describe("without jobs", function()
     end
   end))
 
+  it("a client's on_psk is asked for TLS 1.3's hello", without_jobs(function()
+    local server = helper.server_context { min_version = "1.3", psk = { me = PSK }, groups = "P-256" }
+    local function client(...)
+      local answer = { ... }
+      return helper.client_context { min_version = "1.3", groups = "X25519:P-256",
+        on_psk = noted("psk", function() return answer[1], answer[2] end) }
+    end
+    local got = visit.over(client("me", PSK), server)
+    assert.same({ "me", "me", true }, { got.client:psk_identity(), got.server:psk_identity(),
+      got.client:info().hello_retry })
+    assert.same({ { "psk" } }, asked)
+    got = visit.over(client(), server)
+    assert.is_nil(got.client:psk_identity())
+    assert.truthy(got.client:peer_certificate())
+    for _, answer in ipairs { false, "", "me" } do
+      local err = visit.failure(client(answer), server)
+      assert.equal("hook", err.code)
+      assert.matches("^on_psk ", err.reason)
+    end
+    for _, options in ipairs { {}, { max_version = "1.2" } } do
+      helper.assert_refused("on_psk", { "can't suspend", "on TLS 1.2", 'min_version = "1.3"' },
+        tls.context(with({ on_psk = print, ca = helper.ca.certificate }, options)))
+    end
+  end))
+
   it("each is asked once, also after a HelloRetryRequest", without_jobs(function()
     local client = helper.client_context { groups = "X25519:P-384", alpn = { "a" }, ocsp = "request" }
     local server = helper.server_context { groups = "P-384", on_server_name = noted("name", true),

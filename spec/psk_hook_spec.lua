@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- on_psk: keys that are looked up while the handshake waits, on TLS 1.2 and 1.3.
+-- A server's on_psk: keys that are looked up while the handshake waits, on TLS 1.2 and 1.3.
 
 local compat = require "cotls.compat"
 local tls = require "cotls"
@@ -198,8 +198,7 @@ describe("on_psk", function()
     assert.same({ "me" }, asked)
   end)
 
-  it("is for servers, and not beside a required certificate", function()
-    helper.assert_refused("on_psk", { "is for servers" }, tls.context { on_psk = print })
+  it("is refused beside a required certificate", function()
     helper.assert_refused("on_psk", { "verify_client" },
       tls.context { role = "server", on_psk = print, verify_client = "require", ca = helper.ca.certificate })
   end)

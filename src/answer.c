@@ -191,8 +191,34 @@ static const char *take_staple(lua_State *L, struct cotls_answer *w, int first)
     return take_bytes(L, w, first, 1, 65535, expected);
 }
 
+/* Is it a string of so many bytes? */
+static bool is_long(lua_State *L, int index, size_t most)
+{
+    return lua_type(L, index) == LUA_TSTRING && lua_rawlen(L, index) >= 1 && lua_rawlen(L, index) <= most;
+}
+
+/* A client's identity and key, which are kept one behind the other; nil: none. */
+static const char *take_identity(lua_State *L, const struct cotls_conn *c, struct cotls_answer *w, int first)
+{
+    if (lua_isnil(L, first))
+        return NULL;
+    if (!is_long(L, first, PSK_MAX_IDENTITY_LEN - 1))
+        return "an identity of 1 to 255 bytes, or nil,";
+    if (!is_long(L, first + 1, PSK_MAX_PSK_LEN))
+        return "a key of 1 to 512 bytes behind the identity";
+    w->identity_len = lua_rawlen(L, first);
+    if (SSL_get_min_proto_version(c->ssl) < TLS1_3_VERSION &&
+        memchr(lua_tostring(L, first), '\0', w->identity_len) != NULL)
+        return "an identity without a NUL (min_version = \"1.3\" takes it)";
+    lua_concat(L, 2);
+    return keep(w, lua_tostring(L, first), lua_rawlen(L, first)) ? NULL : "memory";
+}
+
 static const char *take_psk(lua_State *L, struct cotls_answer *w, int first)
 {
+    const struct cotls_conn *c = lua_touserdata(L, 1);
+    if (!c->ctx->server)
+        return take_identity(L, c, w, first);
     return take_bytes(L, w, first, 1, PSK_MAX_PSK_LEN, "a key of 1 to 512 bytes, or nil");
 }
 

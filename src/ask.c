@@ -232,6 +232,8 @@ static int run_job(struct cotls_conn *c, struct call call)
 int cotls_call(struct cotls_conn *c, cotls_ssl_function *function, void *data, size_t size, size_t *done)
 {
     struct cotls_asks *a = c->asks;
+    if (!cotls_prefetch_psk(c))
+        return -1;
     if (!needs_job(c) || (a->wait == NULL && (a->wait = ASYNC_WAIT_CTX_new()) == NULL))
         return function(c->ssl, data, size, done);
     if (a->job != NULL) /* the function itself is past it */

@@ -152,7 +152,7 @@ int cotls_wrap(lua_State *L)
     }
     if (lua_istable(L, WRAP_OPTIONS))
         set_options(L, c);
-    if (x->verifies && c->names_len == 0 && x->psk == NULL)
+    if (x->verifies && c->names_len == 0 && !cotls_has_psk(x))
         return wrap_error(L, "server_name",
                           "a client that verifies needs the name to check: give server_name or verify_name");
     if (!cotls_dane_start(L, c))

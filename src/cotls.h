@@ -284,6 +284,7 @@ struct cotls_answer {
     int alert;           /* of a refusal, where the hook can choose one; 0: the default */
     unsigned char *data; /* from malloc; NULL: none, "unknown" */
     size_t len;
+    size_t identity_len; /* of a client's on_psk: the key comes behind it */
     size_t question_len;
     unsigned char question[];
 };

@@ -66,10 +66,12 @@ static enum cotls_step write_some(struct cotls_conn *c, const void *data, size_t
 enum cotls_step cotls_early_option(struct cotls_conn *c)
 {
     struct cotls_text data = c->early_data;
-    c->early_data = (struct cotls_text){0};
-    if (data.len == 0 || c->early_written + data.len > allowance(c))
-        return STEP_DONE;
-    return write_some(c, data.data, data.len);
+    enum cotls_step step = STEP_DONE;
+    if (data.len > 0 && c->early_written + data.len <= allowance(c))
+        step = write_some(c, data.data, data.len);
+    if (step != STEP_ASK) /* the same call goes on with the answer */
+        c->early_data = (struct cotls_text){0};
+    return step;
 }
 
 /* Has the server answered early data with an older version? Then a client must fail (RFC 8446 appendix D.3).
@@ -91,13 +93,15 @@ static enum cotls_step write_early_step(lua_State *L, struct cotls_conn *c, stru
 {
     enum cotls_step step = STEP_DONE;
     cotls_handshake_begin(c);
-    for (; s->arg <= s->top && step == STEP_DONE; s->arg++) {
+    while (s->arg <= s->top && step == STEP_DONE) {
         size_t n;
         const char *data = lua_tolstring(L, s->arg, &n);
         if (n > 0)
             step = write_some(c, data, n);
-        if (step == STEP_DONE)
+        if (step == STEP_DONE) { /* else the same one goes on */
             s->written += n;
+            s->arg++;
+        }
     }
     return step == STEP_DONE ? cotls_flush_step(c) : step;
 }

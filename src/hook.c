@@ -277,8 +277,7 @@ SSL_TICKET_RETURN cotls_hook_ticket(SSL *ssl, SSL_SESSION *session, const unsign
 unsigned cotls_hook_psk_client(SSL *ssl, const char *hint, char *identity, unsigned max_identity,
                                unsigned char *key, unsigned max_key)
 {
-    (void)hint;
-    return cotls_psk_client(SSL_get_app_data(ssl), identity, max_identity, key, max_key);
+    return cotls_psk_client(SSL_get_app_data(ssl), hint, identity, max_identity, key, max_key);
 }
 
 /* SSL_CTX_set_psk_server_callback(3) */

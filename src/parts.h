@@ -172,6 +172,7 @@ void cotls_hooks_install(struct cotls_ctx *x);
 /* ---- prefetch.c: hooks without jobs ---- */
 
 bool cotls_prefetch(struct cotls_conn *c, int *alert);
+bool cotls_prefetch_psk(struct cotls_conn *c);
 unsigned cotls_prefetched(const struct cotls_ctx *x);
 
 /* ---- second_hello.c ---- */
@@ -469,12 +470,14 @@ void cotls_psk_free(struct cotls_psk *psk);
 bool cotls_psk_offer(struct cotls_conn *c, const EVP_MD *md, const unsigned char **identity, size_t *n,
                      SSL_SESSION **session);
 bool cotls_psk_find(struct cotls_conn *c, const unsigned char *identity, size_t n, SSL_SESSION **session);
-unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_identity, unsigned char *key,
-                          size_t max_key);
+unsigned cotls_psk_client(struct cotls_conn *c, const char *hint, char *identity, size_t max_identity,
+                          unsigned char *key, size_t max_key);
 unsigned cotls_psk_server(struct cotls_conn *c, const char *identity, unsigned char *key, size_t max_key);
 int cotls_psk_judge_ticket(const struct cotls_conn *c, const SSL_SESSION *session, int status);
+bool cotls_may_be_tls13(SSL *ssl);
 bool cotls_will_be_tls13(SSL *ssl); /* inside client_hello */
 bool cotls_psk_hello(struct cotls_conn *c);
+bool cotls_has_psk(const struct cotls_ctx *x);
 void cotls_psk_done(struct cotls_conn *c);
 
 /* ---- names.c ---- */
@@ -497,6 +500,7 @@ void cotls_session_begin(struct cotls_conn *c);
 void cotls_session_forget(struct cotls_conn *c);
 bool cotls_session_new(struct cotls_conn *c, SSL_SESSION *session);
 bool cotls_session_mark(const struct cotls_conn *c, SSL_SESSION *session);
+bool cotls_session_identity(SSL_SESSION *session, struct cotls_bytes *identity);
 void cotls_session_not_here(struct cotls_ctx *x);
 SSL_SESSION *cotls_session_decode(const unsigned char *data, size_t size, const unsigned char *id, size_t n);
 void cotls_session_established(struct cotls_conn *c);

@@ -129,13 +129,23 @@ bool cotls_prefetch(struct cotls_conn *c, int *alert)
     return true;
 }
 
-/* Which hooks of a server's context can be asked without a job. */
+/* A client's hello of TLS 1.3 has its key, and early data may go with it: on_psk is asked before OpenSSL is called,
+ * jobs or not. false: the answer comes later. */
+bool cotls_prefetch_psk(struct cotls_conn *c)
+{
+    bool later = false;
+    if (!c->ctx->server && !c->established && cotls_hooked(c, HOOK_PSK) && cotls_may_be_tls13(c->ssl))
+        cotls_ask(c, HOOK_PSK, NULL, 0, &later);
+    return !later;
+}
+
+/* Which hooks of a context can be asked without a job. */
 unsigned cotls_prefetched(const struct cotls_ctx *x)
 {
     unsigned hooks = 0;
-    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
+    for (size_t i = 0; x->server && i < sizeof questions / sizeof *questions; i++)
         hooks |= 1U << questions[i].hook;
     if (SSL_CTX_get_min_proto_version(x->ssl_ctx) >= TLS1_3_VERSION)
-        hooks |= 1U << HOOK_PSK; /* on TLS 1.2 the identity comes later */
-    return x->server ? hooks : 0;
+        hooks |= 1U << HOOK_PSK; /* on TLS 1.2 identity and hint come later */
+    return hooks;
 }

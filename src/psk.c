@@ -4,7 +4,7 @@
  * calls here touches no lua_State. On TLS 1.3 a key goes with SHA-256 (RFC 8446
  * section 4.2.11), so a server that knows the client's identity chooses among the
  * suites of that hash; on TLS 1.2 suites with such keys (RFC 4279) come first.
- * Whom the list does not know, on_psk may. */
+ * Whom the list does not know, on_psk may; a client's gives its one key. */
 #include "cotls.h"
 
 #include <openssl/evp.h>
@@ -102,17 +102,36 @@ static SSL_SESSION *make_session(const struct cotls_conn *c, const struct key *k
     return NULL;
 }
 
-/* A client's offer; none after a HelloRetryRequest for another hash. false: no memory. */
+/* What a client has: its one key, or what on_psk answers to the hint, if there is one. false: none. */
+static bool own_key(struct cotls_conn *c, const char *hint, struct key *k)
+{
+    if (c->active->psk != NULL) {
+        *k = c->active->psk->keys[0];
+        return true;
+    }
+    if (!cotls_hooked(c, HOOK_PSK))
+        return false;
+    const struct cotls_answer *w = cotls_ask(c, HOOK_PSK, hint, hint != NULL ? strlen(hint) : 0, NULL);
+    if (w == NULL || w->data == NULL)
+        return false;
+    *k = (struct key){w->data, w->data + w->identity_len, w->identity_len, w->len - w->identity_len};
+    return true;
+}
+
+/* A client's offer; none after a HelloRetryRequest for another hash, nor in a renegotiation, which is TLS 1.2's.
+ * false: no memory, or on_psk refuses. */
 bool cotls_psk_offer(struct cotls_conn *c, const EVP_MD *md, const unsigned char **identity, size_t *n,
                      SSL_SESSION **session)
 {
-    const struct cotls_psk *psk = c->active->psk;
+    struct key k;
     *session = NULL;
-    if (psk == NULL || (md != NULL && !EVP_MD_is_a(md, "SHA256")))
+    if (c->established || (md != NULL && !EVP_MD_is_a(md, "SHA256")))
         return true;
-    *identity = psk->keys[0].identity;
-    *n = psk->keys[0].identity_len;
-    *session = make_session(c, &psk->keys[0]);
+    if (!own_key(c, NULL, &k))
+        return c->asks == NULL || !(c->asks->refused || c->asks->cancelled);
+    *identity = k.identity;
+    *n = k.identity_len;
+    *session = make_session(c, &k);
     return *session != NULL;
 }
 
@@ -137,19 +156,16 @@ static bool is_tls13(const struct cotls_conn *c)
 }
 
 /* A client's identity, ended by NUL, and its key; the key's length, 0: none. */
-unsigned cotls_psk_client(struct cotls_conn *c, char *identity, size_t max_identity, unsigned char *key,
-                          size_t max_key)
+unsigned cotls_psk_client(struct cotls_conn *c, const char *hint, char *identity, size_t max_identity,
+                          unsigned char *key, size_t max_key)
 {
-    const struct cotls_psk *psk = c->active->psk;
-    if (psk == NULL || is_tls13(c))
+    struct key k;
+    if (is_tls13(c) || !own_key(c, hint, &k) || k.identity_len >= max_identity || k.key_len > max_key)
         return 0;
-    const struct key *k = &psk->keys[0];
-    if (k->identity_len >= max_identity || k->key_len > max_key)
-        return 0;
-    memcpy(identity, k->identity, k->identity_len);
-    identity[k->identity_len] = '\0';
-    memcpy(key, k->key, k->key_len);
-    return (unsigned)k->key_len;
+    memcpy(identity, k.identity, k.identity_len);
+    identity[k.identity_len] = '\0';
+    memcpy(key, k.key, k.key_len);
+    return (unsigned)k.key_len;
 }
 
 /* The length of the identity's key, 0: unknown. */
@@ -175,14 +191,19 @@ static size_t number_at(const unsigned char *p)
     return (size_t)p[0] << 8 | p[1];
 }
 
+/* May TLS 1.3 be agreed on, as far as this side goes? */
+bool cotls_may_be_tls13(SSL *ssl)
+{
+    long max = SSL_get_max_proto_version(ssl);
+    return (max == 0 || max >= TLS1_3_VERSION) && (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) == 0;
+}
+
 /* Is TLS 1.3 to be agreed on? */
 bool cotls_will_be_tls13(SSL *ssl)
 {
     const unsigned char *p;
     size_t n;
-    long max = SSL_get_max_proto_version(ssl);
-    if ((max != 0 && max < TLS1_3_VERSION) || (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) != 0 ||
-        !SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &n))
+    if (!cotls_may_be_tls13(ssl) || !SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &n))
         return false;
     for (size_t at = 1; at + 2 <= n; at += 2)
         if (number_at(p + at) == TLS1_3_VERSION)
@@ -240,7 +261,8 @@ static void choose_suites(SSL *ssl)
     OPENSSL_free(names);
 }
 
-static bool has_keys(const struct cotls_ctx *x)
+/* Has the context keys, or a function for them? */
+bool cotls_has_psk(const struct cotls_ctx *x)
 {
     return x->psk != NULL || (x->hooks & (1U << HOOK_PSK)) != 0;
 }
@@ -259,7 +281,7 @@ static void answer_as(SSL *ssl, bool keys)
 /* Inside client_hello, when the context in force is chosen: its keys count. false: on_psk refuses. */
 bool cotls_psk_hello(struct cotls_conn *c)
 {
-    bool keys = has_keys(c->active);
+    bool keys = cotls_has_psk(c->active);
     if (c->active != c->ctx)
         answer_as(c->ssl, keys);
     if (keys && is_offered(c))
@@ -289,20 +311,21 @@ static void remember(struct cotls_conn *c, const void *identity, size_t n)
 }
 
 /* What OpenSSL calls a resumption on TLS 1.3: by a key, or of a session that was made by one. On a server
- * the identity asked about last decides, and the session tells which it was; a client marks sessions of
- * tickets anew (session.c), and has one identity. */
+ * the identity asked about last decides, and the session tells which it was; so it does on a client, which
+ * marks sessions of tickets anew (session.c). */
 static void look_at_session(struct cotls_conn *c)
 {
-    const struct cotls_psk *psk = c->active->psk;
+    SSL_SESSION *session = SSL_get_session(c->ssl);
+    struct cotls_bytes own;
     void *data;
     size_t n;
-    bool marked = SSL_SESSION_get0_ticket_appdata(SSL_get_session(c->ssl), &data, &n) && n > sizeof mark &&
+    bool marked = SSL_SESSION_get0_ticket_appdata(session, &data, &n) && n > sizeof mark &&
                   memcmp(data, mark, sizeof mark) == 0;
     c->psk_used = marked && (c->psk_found || !SSL_is_server(c->ssl));
     if (marked)
         remember(c, (const char *)data + sizeof mark, n - sizeof mark);
-    else if (!SSL_is_server(c->ssl) && psk != NULL && SSL_get0_peer_certificate(c->ssl) == NULL)
-        remember(c, psk->keys[0].identity, psk->keys[0].identity_len);
+    else if (!SSL_is_server(c->ssl) && cotls_session_identity(session, &own))
+        remember(c, own.data, own.len);
 }
 
 /* The handshake is done. What comes after it on TLS 1.3 is no other one. */
@@ -417,6 +440,13 @@ static bool set_on_psk(lua_State *L, struct cotls_ctx *x)
     return true;
 }
 
+/* What clients of TLS 1.2 are told before they choose (RFC 4279 section 5.2). */
+static bool set_hint(lua_State *L, struct cotls_ctx *x)
+{
+    return SSL_CTX_use_psk_identity_hint(x->ssl_ctx, lua_tostring(L, -1)) == 1 ||
+           cotls_refuse(L, "no memory");
+}
+
 /* Are the suites to be ordered? Not those that the user lists. */
 static bool set_psk_first(lua_State *L, struct cotls_ctx *x)
 {
@@ -424,8 +454,6 @@ static bool set_psk_first(lua_State *L, struct cotls_ctx *x)
 }
 
 const struct cotls_setting cotls_psk_settings[] = {
-    {"psk", set_psk},
-    {"on_psk", set_on_psk},
-    {"psk_first", set_psk_first},
+    {"psk", set_psk}, {"on_psk", set_on_psk}, {"psk_hint", set_hint}, {"psk_first", set_psk_first},
     {NULL, NULL},
 };

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-/* A client's session bears its digest and, big-endian, until when it may be offered; 0: no end of its own. */
+/* A client's session bears its digest; big-endian, until when it may be offered, 0: no end of its own; and the identity
+ * of the key that it was made by, if there is one. */
 #define MARK (COTLS_DIGEST + 8)
 
 /* ---- what is verified ---- */
@@ -64,11 +65,25 @@ static uint64_t read_moment(const unsigned char *from)
 /* Writes on a client's session what it is good for; false: it can't be, and will not be offered. */
 bool cotls_session_mark(const struct cotls_conn *c, SSL_SESSION *session)
 {
-    unsigned char text[MARK];
-    if (!digest_verified(c, text))
+    unsigned char text[MARK + PSK_MAX_IDENTITY_LEN];
+    size_t n = c->psk_identity_len;
+    if (n > PSK_MAX_IDENTITY_LEN || !digest_verified(c, text))
         return false;
     write_moment(text + COTLS_DIGEST, (uint64_t)c->ocsp_until);
-    return SSL_SESSION_set1_ticket_appdata(session, text, sizeof text) == 1;
+    if (n > 0)
+        memcpy(text + MARK, c->psk_identity, n);
+    return SSL_SESSION_set1_ticket_appdata(session, text, MARK + n) == 1;
+}
+
+/* The identity that a client's session is marked with; false: none. */
+bool cotls_session_identity(SSL_SESSION *session, struct cotls_bytes *identity)
+{
+    void *data = NULL;
+    size_t n = 0;
+    if (!SSL_SESSION_get0_ticket_appdata(session, &data, &n) || n <= MARK)
+        return false;
+    *identity = (struct cotls_bytes){(unsigned char *)data + MARK, n - MARK};
+    return true;
 }
 
 /* For how many seconds from its making it is good. A ticket of TLS 1.3 says so itself (RFC 8446 section 4.6.1). */
@@ -95,7 +110,7 @@ static bool offer(struct cotls_conn *c, SSL_SESSION *session)
     unsigned char digest[COTLS_DIGEST];
     void *data = NULL;
     size_t n = 0;
-    if (!is_fresh(session) || !SSL_SESSION_get0_ticket_appdata(session, &data, &n) || n != MARK ||
+    if (!is_fresh(session) || !SSL_SESSION_get0_ticket_appdata(session, &data, &n) || n < MARK ||
         !digest_verified(c, digest) || memcmp(data, digest, sizeof digest) != 0)
         return false;
     uint64_t until = read_moment((unsigned char *)data + COTLS_DIGEST);

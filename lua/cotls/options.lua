@@ -163,6 +163,7 @@ local context_types = {
   on_ticket_key = kind("function"),
   on_ocsp = kind("function"),
   on_psk = kind("function"),
+  psk_hint = kind("string"),
   sign = kind("function"),
   on_keylog = kind("function"),
   keylog = kind("string"),

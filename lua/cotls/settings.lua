@@ -31,7 +31,7 @@ end
 local OTHERS = {
   client = {
     "session_cache", "session_timeout", "tickets", "ticket_keys", "max_early_data", "anti_replay", "on_client_hello",
-    "on_server_name", "on_alpn", "on_session_get", "on_session_remove", "on_ticket_key", "on_ocsp", "on_psk",
+    "on_server_name", "on_alpn", "on_session_get", "on_session_remove", "on_ticket_key", "on_ocsp", "psk_hint",
   },
   server = { "resume", "session_key", "server_name", "verify_name", "session", "early_data", "dane" },
 }

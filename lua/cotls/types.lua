@@ -299,10 +299,18 @@ function tls.is_error(value) end
 ---  together with `ticket_keys`. SSL_CTX_set_tlsext_ticket_key_evp_cb(3).
 ---@field on_ocsp? fun(conn: cotls.Connection): string? Servers: the OCSP response in DER to staple, for a client that
 ---  asks; `nil`: none. SSL_CTX_set_tlsext_status_cb(3).
----@field on_psk? fun(conn: cotls.Connection, identity: string): string? Servers: the pre-shared key (1 to 512 bytes) of
----  an identity that `psk` does not know; `nil`: unknown; refused otherwise (unknown_psk_identity). It needs no
----  certificate. Not asked about session tickets of this server, nor about more than 8 identities of one client.
----  SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3).
+---@field on_psk? fun(conn: cotls.Connection, asked?: string): string?, string? Servers: the pre-shared key (1 to 512
+---  bytes) of an identity that `psk` does not know; `nil`: unknown; refused otherwise (unknown_psk_identity). It needs
+---  no certificate. Not asked about session tickets of this server, nor about more than 8 identities of one client.
+---  Clients, in the place of `psk`: the identity (1 to 255 bytes) and the key to use; `nil`: none; refused otherwise
+---  (internal_error, on TLS 1.2 handshake_failure). Asked before the ClientHello where TLS 1.3 is offered, without a
+---  hint; and where a server of TLS 1.2 has chosen a suite with such keys, with its hint, if it has one: `nil` fails
+---  there. The same question is asked once. Whose the hint is nobody knows yet. An identity with a NUL needs
+---  `min_version` 1.3. SSL_CTX_set_psk_find_session_callback(3), SSL_CTX_set_psk_server_callback(3),
+---  SSL_CTX_set_psk_use_session_callback(3), SSL_CTX_set_psk_client_callback(3).
+---@field psk_hint? string Servers with `psk` or `on_psk`: what clients of TLS 1.2 are told before they choose an
+---  identity; 1 to 256 bytes, no NUL. TLS 1.3 has no hints. With `names` that of the chosen context counts.
+---  SSL_CTX_use_psk_identity_hint(3), RFC 4279 section 5.2.
 ---@field sign? fun(conn: cotls.Connection, request: cotls.SignRequest): string? The private key lives elsewhere: in the
 ---  place of `key` and `password`. Gives the signature that the certificate's key makes of the request; anything else
 ---  refuses (internal_error). Keys may be RSA, EC (ECDSA) or Ed25519, of servers and clients. An RSA signature is

@@ -3,6 +3,7 @@
 local WAIT = "spec/hook_wait_spec.lua"
 local SCOPE = "spec/hook_scope_spec.lua"
 local PSK = "spec/psk_hook_spec.lua"
+local CLIENT = "spec/psk_client_spec.lua"
 
 local function wait(hook, what)
   return hook .. " on TLS 1.3 " .. what
@@ -107,5 +108,40 @@ return {
   {
     check = "on_psk is not asked about tickets", file = "src/psk.c", from = "is_ticket(c, identity, n))", to = "0)",
     spec = PSK, name = "on_psk on TLS 1.3 is not asked about tickets of ours",
+  },
+  {
+    check = "A client's on_psk that refuses ends the handshake", file = "src/psk.c",
+    from = "return c->asks == NULL || !(c->asks->refused || c->asks->cancelled);", to = "return true;", spec = CLIENT,
+    name = "a client's on_psk on TLS 1.3 an error refuses, and is told",
+  },
+  {
+    check = "What a client's on_psk gives has the lengths that OpenSSL takes", file = "src/answer.c",
+    from = "if (!is_long(L, first, PSK_MAX_IDENTITY_LEN - 1))", to = "if (lua_type(L, first) != LUA_TSTRING)",
+    spec = CLIENT, name = "a client's on_psk on TLS 1.3 tells by name what is wrong with an answer",
+  },
+  {
+    check = "A client's identity with a NUL is for TLS 1.3 alone", file = "src/answer.c",
+    from = "SSL_get_min_proto_version(c->ssl) < TLS1_3_VERSION &&", to = "0 &&", spec = CLIENT,
+    name = "a client's on_psk may give an identity with a NUL on TLS 1.3 alone",
+  },
+  {
+    check = "A client's on_psk is asked before OpenSSL is given early data", file = "src/ask.c",
+    from = "if (!cotls_prefetch_psk(c))", to = "if (0)", spec = CLIENT,
+    name = "a client's on_psk may outlast the timeout of write_early, which is called again with something else",
+  },
+  {
+    check = "Early data wait for on_psk", file = "src/early.c", from = "if (step != STEP_ASK)", to = "if (1)",
+    spec = CLIENT, name = "a client's on_psk goes before early data, all of which are sent",
+  },
+  {
+    check = "A session knows the identity that it was made by", file = "src/session.c",
+    from = "SSL_SESSION_set1_ticket_appdata(session, text, MARK + n)",
+    to = "SSL_SESSION_set1_ticket_appdata(session, text, MARK)", spec = CLIENT,
+    name = "a client's on_psk on TLS 1.3 a session tells the identity of the handshake that made it",
+  },
+  {
+    check = "A hint that nobody would be given is refused", file = "lua/cotls/psk.lua",
+    from = "if reason then return refused(\"psk_hint\", reason) end", to = "", spec = CLIENT,
+    name = "psk_hint is refused where it can't be right",
   },
 }
