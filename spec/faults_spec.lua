@@ -57,6 +57,12 @@ describe("with a fault", function()
     survives("the drop-in's certificates", "lua")
   end)
 
+  it("a key that finds no memory is not passed over in silence", function()
+    survives("a client's on_psk on TLS 1.2", "openssl", 700)
+    survives("a client's on_psk on TLS 1.3", "openssl", 200, 260)
+    survives("a client's on_psk on TLS 1.3", "openssl", 1150)
+  end)
+
   it("a transport that is had back is neither closed nor lost", function()
     for _, scenario in ipairs { "a descriptor that is had back on TLS 1.3",
       "a connection under another that is had back on TLS 1.3" } do

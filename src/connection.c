@@ -364,7 +364,7 @@ static enum cotls_step handshake_step(lua_State *L, struct cotls_conn *c, struct
     c->hold = true;
     enum cotls_step step = cotls_outcome(c, cotls_call(c, do_handshake, NULL, 0, NULL));
     c->hold = false;
-    if (cotls_early_downgraded(c))
+    if (cotls_early_downgraded(c) || cotls_psk_lost(c))
         return STEP_FAIL;
     int sent = cotls_flush(c);
     if (step == STEP_DONE && sent < 0 && !only_tickets_lost(c))

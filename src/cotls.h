@@ -384,6 +384,7 @@ struct cotls_conn {
     char *psk_identity; /* of the key in use, or NULL */
     size_t psk_identity_len;
     bool psk_found; /* a server has the key of the identity it was asked about last */
+    bool psk_lost;  /* there was no memory for its identity */
     bool psk_used;  /* by a key: what OpenSSL takes for a resumption is none */
     long verify_code;
     int verify_depth;

@@ -479,6 +479,7 @@ bool cotls_will_be_tls13(SSL *ssl); /* inside client_hello */
 bool cotls_psk_hello(struct cotls_conn *c);
 bool cotls_has_psk(const struct cotls_ctx *x);
 void cotls_psk_done(struct cotls_conn *c);
+bool cotls_psk_lost(struct cotls_conn *c);
 
 /* ---- names.c ---- */
 

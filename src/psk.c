@@ -7,6 +7,7 @@
  * Whom the list does not know, on_psk may; a client's gives its one key. */
 #include "cotls.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,13 +253,16 @@ static int rank_13(const SSL_CIPHER *cipher)
     return is_13 && md != NULL && EVP_MD_is_a(md, "SHA256") ? 0 : COTLS_NO_RANK;
 }
 
-/* Leaves of the TLS 1.3 suites those with SHA-256. */
-static void choose_suites(SSL *ssl)
+/* Leaves of the TLS 1.3 suites those with SHA-256. false: no memory, and the key would be passed over. */
+static bool choose_suites(SSL *ssl)
 {
-    char *names = cotls_join_ciphers(SSL_get_ciphers(ssl), rank_13, 1);
-    if (names != NULL && *names != '\0')
-        SSL_set_ciphersuites(ssl, names);
+    const STACK_OF(SSL_CIPHER) *before = SSL_get_ciphers(ssl);
+    char *names = cotls_join_ciphers(before, rank_13, 1);
+    bool ok = names != NULL;
+    if (ok && *names != '\0') /* what it returns does not tell whether there was memory for the new list */
+        ok = SSL_set_ciphersuites(ssl, names) == 1 && SSL_get_ciphers(ssl) != before;
     OPENSSL_free(names);
+    return ok;
 }
 
 /* Has the context keys, or a function for them? */
@@ -278,14 +282,14 @@ static void answer_as(SSL *ssl, bool keys)
     }
 }
 
-/* Inside client_hello, when the context in force is chosen: its keys count. false: on_psk refuses. */
+/* Inside client_hello, when the context in force is chosen: its keys count. false: no memory, or on_psk refuses. */
 bool cotls_psk_hello(struct cotls_conn *c)
 {
     bool keys = cotls_has_psk(c->active);
     if (c->active != c->ctx)
         answer_as(c->ssl, keys);
-    if (keys && is_offered(c))
-        choose_suites(c->ssl);
+    if (keys && is_offered(c) && !choose_suites(c->ssl))
+        return false;
     return c->asks == NULL || !c->asks->refused;
 }
 
@@ -308,6 +312,7 @@ static void remember(struct cotls_conn *c, const void *identity, size_t n)
 {
     c->psk_identity = OPENSSL_memdup(identity, n);
     c->psk_identity_len = c->psk_identity != NULL ? n : 0;
+    c->psk_lost = c->psk_identity == NULL;
 }
 
 /* What OpenSSL calls a resumption on TLS 1.3: by a key, or of a session that was made by one. On a server
@@ -342,6 +347,17 @@ void cotls_psk_done(struct cotls_conn *c)
         look_at_session(c);
     else if (identity != NULL)
         remember(c, identity, strlen(identity));
+}
+
+/* Was there no memory to remember it? Then it would pass for a handshake without a key. */
+bool cotls_psk_lost(struct cotls_conn *c)
+{
+    if (!c->psk_lost)
+        return false;
+    cotls_clear_errors();
+    ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+    c->ssl_error = SSL_ERROR_SSL;
+    return true;
 }
 
 static int conn_psk_identity(lua_State *L)

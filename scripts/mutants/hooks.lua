@@ -140,6 +140,11 @@ return {
     name = "a client's on_psk on TLS 1.3 a session tells the identity of the handshake that made it",
   },
   {
+    check = "A key's identity that finds no memory fails the handshake", file = "src/psk.c",
+    from = "c->psk_lost = c->psk_identity == NULL;", to = "", spec = "spec/faults_spec.lua",
+    name = "with a fault a key that finds no memory is not passed over in silence",
+  },
+  {
     check = "A hint that nobody would be given is refused", file = "lua/cotls/psk.lua",
     from = "if reason then return refused(\"psk_hint\", reason) end", to = "", spec = CLIENT,
     name = "psk_hint is refused where it can't be right",

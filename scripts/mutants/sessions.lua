@@ -130,7 +130,7 @@ return {
   },
   {
     check = "No older version after early data (RFC 8446 appendix D.3)", file = "src/connection.c",
-    from = "if (cotls_early_downgraded(c))", to = "if (c->ssl == NULL)", spec = EARLY,
+    from = "if (cotls_early_downgraded(c) || ", to = "if (", spec = EARLY,
     name = "early data fails the handshake with a server that has TLS 1.2 only now, and the next one is a full one",
   },
   {
