@@ -80,6 +80,29 @@ describe("set_context", function()
     assert.is_nil(sets("on_client_hello", old))
   end)
 
+  it("takes no other one in a renegotiation", function()
+    local other, messages = helper.server_context { max_version = "1.2" }, {}
+    local client, server = helper.handshaken(nil, nil, nil, {
+      client = helper.client_context { max_version = "1.2", renegotiation = "allow" },
+      server = helper.server_context { renegotiation = "allow-client", on_client_hello = function(conn)
+        local ok, message = pcall(conn.set_context, conn, #messages == 0 and conn:context() or other)
+        messages[#messages + 1] = ok or message
+        return true
+      end } })
+    helper.together {
+      function()
+        assert(client:renegotiate())
+        assert(client:shutdown("write"))
+      end,
+      function() assert.equal("", server:read("a")) end,
+    }
+    assert.equal(2, #messages)
+    assert.is_true(messages[1])
+    assert.matches("set_context: the first ClientHello has chosen the context", messages[2], 1, true)
+    client:close()
+    server:close()
+  end)
+
   it("takes none that verifies otherwise, at a client", function()
     local own = helper.leaf()
     local server = helper.server_context { verify_client = "optional", ca = CA }
@@ -92,6 +115,40 @@ describe("set_context", function()
       end }
     assert.is_true(accept(client, server))
     assert.matches("verifies otherwise", reason)
+  end)
+end)
+
+describe("set_context and use_certificate", function()
+  local leaf = helper.leaf { names = { "other.example" } }
+  local changes = {
+    set_context = helper.server_context(),
+    use_certificate = { certificate = leaf.certificate, key = leaf.key },
+  }
+
+  it("raise but in the hooks that come early enough", function()
+    for name, value in pairs(changes) do
+      local text = name .. ": only in on_client_hello, on_server_name and on_certificate"
+      local _, server = helper.pair()
+      assert.has_error(function() server[name](server, value) end, text)
+      local message
+      local ok, _, alpn = accept(helper.contexts().client, helper.server_context { on_alpn = function(conn, offered)
+        message = select(2, pcall(conn[name], conn, value))
+        return offered[1]
+      end }, { alpn = { "a" } })
+      assert.same({ true, "a" }, { ok, alpn })
+      assert.matches(text, message, 1, true)
+      server:close()
+    end
+  end)
+
+  it("a certificate that OpenSSL does not take is refused", function()
+    local weak = helper.leaf { key_type = "rsa", bits = 1024 }
+    local err
+    assert.is_true(accept(helper.contexts().client, helper.server_context { on_certificate = function(conn)
+      err = select(2, conn:use_certificate { certificate = weak.certificate, key = weak.key })
+      return true
+    end }))
+    assert.same({ "config", "certificate: ee key too small" }, { err.code, err.reason })
   end)
 end)
 

@@ -120,6 +120,31 @@ describe("channel_binding", function()
     end)
   end
 
+  it("is refused while a renegotiation is under way", function()
+    local own, told = helper.leaf(), {}
+    local client, server = helper.handshaken(nil, nil, nil, {
+      client = helper.client_context { max_version = "1.2", renegotiation = "allow", certificate = own.certificate,
+        key = own.key },
+      server = helper.server_context { renegotiation = "allow-client", verify_client = "require",
+        ca = helper.ca.certificate, on_verify = function(conn, ok)
+          told[#told + 1] = compat.pack(conn:channel_binding("tls-unique"))
+          return ok
+        end } })
+    helper.together {
+      function()
+        assert(client:renegotiate())
+        assert(client:shutdown("write"))
+      end,
+      function() assert.equal("", server:read("a")) end,
+    }
+    assert.equal(2, #told)
+    refused("tls", "the handshake is not done", told[1][1], told[1][2])
+    refused("tls", "a new handshake is under way", told[2][1], told[2][2])
+    assert.equal(client:channel_binding("tls-unique"), server:channel_binding("tls-unique"))
+    client:close()
+    server:close()
+  end)
+
   it("is refused before the handshake, and after one that failed", function()
     local client, server = helper.pair(nil, nil, nil,
       { client = helper.client_context { ca = helper.other_ca.certificate }, server = helper.contexts().server })

@@ -196,11 +196,17 @@ describe("make_certificate", function()
 
   it("refuses bad values with their option's name", function()
     local foreign = { certificate = helper.ca.certificate, key = helper.other_ca.key }
+    local encrypted = helper.openssl({ "pkey", "-aes128", "-passout", "pass:secret" }, helper.ca.key)
     local cases = {
       { { subject = "no equals sign" }, "subject" },
       { { subject = "NOPE=x" }, "subject" },
       { { subject = "CN=x,,O=y" }, "subject" },
       { { subject = "C=Germany" }, "subject" }, -- two letters
+      { { subject = "CN=x\\" }, "subject" },
+      { { subject = "CN=\\x" }, "subject" },
+      { { subject = "CN=a;O=b" }, "subject" },
+      { { subject = "CN=#0C0178" }, "subject" },
+      { { subject = "CN=" .. ("x"):rep(70000) }, "subject" },
       { { names = { "has space" } }, "names" },
       { { names = { "a..b" } }, "names" },
       { { names = { "" } }, "names" },
@@ -241,6 +247,8 @@ describe("make_certificate", function()
       { { key_type = "dsa" }, "key_type" },
       { { ca = foreign }, "ca" },
       { { ca = { certificate = "x", key = "y" } }, "ca" },
+      { { ca = { certificate = helper.ca.certificate, key = "y" } }, "ca" },
+      { { ca = { certificate = helper.ca.certificate, key = encrypted } }, "ca" },
     }
     for i, case in ipairs(cases) do
       local made, err = make(case[1])

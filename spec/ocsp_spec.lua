@@ -482,6 +482,49 @@ describe("set_ocsp_response", function()
   end)
 end)
 
+describe("set_ocsp_response in a hook", function()
+  local client = client_context("require")
+
+  local function hooked(hook, fn, staple)
+    return server_context(staple, nil, { [hook] = function(conn)
+      fn(conn)
+      return true
+    end })
+  end
+
+  for _, hook in ipairs { "on_client_hello", "on_server_name", "on_certificate" } do
+    it("takes the place of the context's: " .. hook, function()
+      local itself
+      local good = hooked(hook, function(conn) itself = conn == conn:set_ocsp_response(staples.good) end)
+      accepted(client, good, nil, { server_name = "localhost" })
+      assert.is_true(itself)
+      refused(REVOKED, "OCSP response: the certificate is revoked", client,
+        hooked(hook, function(conn) conn:set_ocsp_response(staples.revoked) end, staples.good))
+    end)
+  end
+
+  it("stays where the certificate that use_certificate gives has none, and goes where it has", function()
+    local pair = { certificate = leaf.certificate, key = leaf.key }
+    local function given(credential)
+      return hooked("on_certificate", function(conn)
+        conn:set_ocsp_response(staples.good)
+        assert(conn:use_certificate(credential))
+      end)
+    end
+    accepted(client, given(pair))
+    refused(REVOKED, "OCSP response: the certificate is revoked", client,
+      given(helper.with(pair, { ocsp_response = staples.revoked })))
+  end)
+
+  it("raises elsewhere, and for what is no string", function()
+    local server = helper.pair()
+    assert.has_error(function() server:set_ocsp_response(staples.good) end, "set_ocsp_response: only in a hook")
+    assert.has_error(function() server:set_ocsp_response() end)
+    server:close()
+    assert.has_error(function() server:set_ocsp_response(staples.good) end)
+  end)
+end)
+
 describe("many names on one port", function()
   it("give each its own staple", function()
     local other = helper.leaf { names = { "other.example" } }

@@ -37,6 +37,15 @@ describe("ca", function()
     assert.is_true(trusts { helper.other_ca.certificate, dir })
   end)
 
+  it("is no directory that OpenSSL would take for a list", function()
+    local dir = helper.temp_dir() .. "/a:b"
+    assert(require "luv".fs_mkdir(dir, 448))
+    local context, err = tls.context { ca = dir }
+    assert.is_nil(context)
+    assert.equal("ca: " .. dir .. ": a directory with a colon in its path can't be used", err.reason)
+    os.remove(dir)
+  end)
+
   it("replaces the system's", function()
     assert.is_false(trusts(helper.other_ca.certificate))
   end)
@@ -45,7 +54,9 @@ describe("ca", function()
     local told
     helper.in_loop(function()
       local luv = require "cotls.luv"
-      local context = helper.server_context { verify_client = "optional", ca = { CA, helper.other_ca.certificate } }
+      local twin = tls.make_certificate { subject = "CN=Other CA", is_ca = true } -- its name is told once
+      local context = helper.server_context { verify_client = "optional",
+        ca = { CA, helper.other_ca.certificate, twin.certificate } }
       local listener = assert(tls.listen("127.0.0.1", 0, { context = context }))
       luv.spawn(function()
         local conn = listener()
@@ -58,5 +69,6 @@ describe("ca", function()
       told = out
     end)
     assert.matches("Acceptable client certificate CA names\n[^\n]*Test CA\n[^\n]*Other CA\n", told)
+    assert.equal(1, select(2, told:gsub("\n[^\n]*Other CA\n", "")))
   end)
 end)
