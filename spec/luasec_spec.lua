@@ -290,10 +290,11 @@ for _, which in ipairs(secure.each) do
       assert.equal(6, (server:send("abcdef", -1)))
       assert.equal(5, (server:send("abcdef", 4, -2)))
       assert.equal(4, (server:send("abcdef", 5, 2)))
+      assert.equal(6, (server:send("abcdef", -9, 99)))
       assert.equal(0, (server:send("")))
       assert.equal(2, (server:send(12)))
       assert.equal(3, select("#", server:send("!")))
-      assert.equal("bcdfde12!", secure.receive(client, 9))
+      assert.equal("bcdfdeabcdef12!", secure.receive(client, 15))
       assert.is_false((pcall(server.send, server)))
       assert.is_false((pcall(server.send, server, {})))
       assert.is_false((pcall(server.send, server, "x", {})))
@@ -821,6 +822,20 @@ for _, which in ipairs(secure.each) do
       assert.same({}, ca:extensions())
     end)
 
+    it("tells names of other kinds, by their OID", function()
+      local key, path = helper.temp_file(), helper.temp_file()
+      helper.openssl { "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout", key, "-out", path,
+        "-addext", "subjectAltName=otherName:1.3.6.1.5.5.7.8.5;UTF8:me@example,otherName:1.2.3.4;INT:1,"
+          .. "email:a@example,URI:http://x/,dirName:dir_sect", "-config", secure.file("[req]\ndistinguished_name=dn\n"
+          .. "[dn]\n[dir_sect]\nCN=y\n") }
+      local handle = assert(io.open(path, "rb"))
+      local names = ssl.ssl.loadcertificate(handle:read("*a")):extensions()["2.5.29.17"]
+      handle:close()
+      assert.same({ "me@example", name = "XmppAddr" }, names["1.3.6.1.5.5.7.8.5"])
+      assert.same({ { "a@example" }, { "http://x/" } }, { names.rfc822Name, names.uniformResourceIdentifier })
+      if ssl == secure.ours then assert.same({ name = "1.2.3.4" }, names["1.2.3.4"]) end -- LuaSec takes it for text
+    end)
+
     it("tells its dates", function()
       assert.equal("Sep 13 12:26:40 2020 GMT", certificate:notbefore())
       assert.equal("Nov 14 22:13:20 2023 GMT", certificate:notafter())
@@ -1023,6 +1038,14 @@ describe("the drop-in", function()
     assert.equal(server:getlocalcertificate():pem(), server:getlocalchain()[1]:pem())
     assert.is_nil((client:getlocalcertificate()))
     assert.same({}, client:getlocalchain())
+    local middle = tls.make_certificate { subject = "CN=middle", is_ca = true, ca = helper.ca }
+    local leaf = tls.make_certificate { names = { "localhost" }, ca = middle }
+    local longer, other = connected(ssl, secure.server { key = secure.file(leaf.key),
+      certificate = secure.file(leaf.certificate .. middle.certificate) }, ssl)
+    assert.equal(2, #longer:getlocalchain())
+    assert.equal(middle.certificate, longer:getlocalchain()[2]:pem())
+    longer:close()
+    other:close()
     server:close()
     assert.same({ nil, "closed" }, { server:getlocalcertificate() })
     assert.same({ nil, "closed" }, { server:getlocalchain() })
@@ -1068,6 +1091,12 @@ describe("the drop-in", function()
     local host, port, family = server:getsockname()
     assert.same({ "127.0.0.1", "inet" }, { host, family })
     assert.same({ host, port, family }, { client:getpeername() })
+    local a, b = helper.socketpair()
+    local unix = assert(ssl.core.create(assert(ssl.newcontext(secure.client()))))
+    ssl.core.setfd(unix, a)
+    assert.same({ nil, "not an Internet address" }, { unix:getpeername() })
+    unix:close()
+    helper.close_fd(b)
     client:close()
     assert.same({ nil, "closed" }, { client:getpeername() })
     server:close()
