@@ -57,4 +57,4 @@ end
 for pid in pairs(children) do uv.kill(pid, "sigterm") end
 for name in pairs(files) do os.remove(folder .. name) end
 uv.fs_rmdir(folder)
-os.exit(right == 3 and 0 or 1)
+os.exit(right == 3 and 0 or 1, true)

@@ -161,7 +161,7 @@ end)
     for _, name in ipairs { "dynamic_certificates.lua", "session_cache.lua" } do
       local argv = example(name)
       argv[1] = interpreter
-      local status, out, err = helper.run(argv, nil, { env = { PATH = folder } })
+      local status, out, err = helper.run(argv, nil, { env = helper.with(helper.ends_open, { PATH = folder }) })
       assert.same({ 1, "", "redis-server is missing (Debian: redis-server)\n" }, { status, out, err })
     end
   end)

@@ -352,7 +352,8 @@ describe("hooks", function()
       io.stdout:flush()
       ]]
     for _, ending in ipairs { "", "os.exit(0, true)", "os.exit(0, false)" } do
-      local status, out, err = helper.run { helper.lua, "-e", program .. ending }
+      local open = ending:find("false", 1, true) and helper.ends_open
+      local status, out, err = helper.run({ helper.lua, "-e", program .. ending }, nil, { env = open or nil })
       assert.same({ 0, "paused\n" }, { status, out }, err)
     end
   end)
