@@ -101,6 +101,11 @@ return {
     name = wait("on_alpn of a server", "may be closed by another coroutine meanwhile, and nothing is sent any more"),
   },
   {
+    check = "A renegotiation brings no other context", file = "src/change.c",
+    from = "if (c->ctx->server && (c->hello_seen || c->established))", to = "if (false)",
+    spec = "spec/hook_fault_spec.lua", name = "set_context takes no other one in a renegotiation",
+  },
+  {
     check = "on_psk that refuses ends the handshake", file = "src/psk.c",
     from = "return c->asks == NULL || !c->asks->refused;", to = "return true;", spec = PSK,
     name = "on_psk on TLS 1.3 an error and a wrong answer refuse",

@@ -10,6 +10,9 @@ end
 
 return {
   title = "OCSP staples",
+  check("A server's hook has the last word",
+    "set_ocsp_response in a hook takes the place of the context's: on_certificate",
+    "if (c->staple.data != NULL)", "if (false)"),
   check("There is one where it is required", OF_1_3 .. "refuses a server without one",
     "c->active->ocsp_required || leaf == NULL", "leaf == NULL"),
   check("There is one where the certificate demands it",

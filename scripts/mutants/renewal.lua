@@ -35,6 +35,11 @@ return {
     name = "renegotiate that the client or the server is not allowed, over a socketpair",
   },
   {
+    check = "Nobody without RFC 5746 is asked to renegotiate", file = "src/renewal.c",
+    from = "if (SSL_get_secure_renegotiation_support(c->ssl) != 1)", to = "if (0)",
+    spec = "spec/renewal_interop_spec.lua", name = "no renegotiation is asked of a peer that has no secure one",
+  },
+  {
     check = "A server that asks for a certificate later knows whom it must come from", file = "src/renewal.c",
     from = "if (!c->active->trusts)", to = "if (0)", spec = RENEWAL,
     name = "request_client_certificate is told its limits, and nothing has happened",
