@@ -225,7 +225,11 @@ describe("a write that was given up", function()
         client:close()
         local results = helper.together({ function() return read_all(server) end }, pump)
         local text, err = results[1][1], results[1][2]
-        assert.equal("truncated", err and err.code)
+        if name == "TCP" and not err then -- its buffers have grown meanwhile: all of it has gone out
+          assert.equal(written, #text)
+        else
+          assert.equal("truncated", err and err.code)
+        end
         assert.is_true(#text <= written)
         assert.is_true(data:sub(1, #text) == text)
       end)
