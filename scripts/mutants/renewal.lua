@@ -37,7 +37,7 @@ return {
   {
     check = "Nobody without RFC 5746 is asked to renegotiate", file = "src/renewal.c",
     from = "if (SSL_get_secure_renegotiation_support(c->ssl) != 1)", to = "if (0)",
-    spec = "spec/renewal_interop_spec.lua", name = "no renegotiation is asked of a peer that has no secure one",
+    spec = "spec/renewal_interop_spec.lua", name = "a peer without secure renegotiation is not asked to renegotiate",
   },
   {
     check = "A server that asks for a certificate later knows whom it must come from", file = "src/renewal.c",
