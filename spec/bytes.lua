@@ -27,6 +27,16 @@ function bytes.flip(text, at, bits)
   return text:sub(1, at - 1) .. string.char(bytes.xor(text:byte(at), bits or 1)) .. text:sub(at + 1)
 end
 
+--- As hexadecimal digits, two a byte.
+function bytes.hex(text)
+  return (text:gsub(".", function(char) return ("%02x"):format(char:byte()) end))
+end
+
+--- Of hexadecimal digits; what is none is passed over.
+function bytes.of_hex(digits)
+  return (digits:gsub("%X", ""):gsub("%x%x", function(two) return string.char(tonumber(two, 16)) end))
+end
+
 -- ---- string.pack, as far as the specs use it: big-endian B, I<n>, s<n>, c<n> ----
 
 local PACK, UNPACK = {}, {}

@@ -279,7 +279,7 @@ local function certificate_with(scts)
   local files = { certificate = helper.temp_file(), key = helper.temp_file() }
   assert.equal(0, (helper.run { "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
     "-nodes", "-subj", "/CN=localhost", "-addext", "1.3.6.1.4.1.11129.2.4.2=DER:" ..
-    der:gsub(".", function(c) return ("%02x"):format(c:byte()) end), "-out", files.certificate, "-keyout", files.key }))
+    bytes.hex(der), "-out", files.certificate, "-keyout", files.key }))
   return files
 end
 

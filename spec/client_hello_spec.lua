@@ -4,10 +4,6 @@ local helper = require "spec.helper"
 local hello = require "spec.client_hello"
 local tls = require "cotls"
 
-local function bytes_of(hex)
-  return (hex:gsub("%x%x", function(digits) return string.char(tonumber(digits, 16)) end))
-end
-
 local function list_of(text, base)
   local list = {}
   for word in text:gmatch("%x+") do list[#list + 1] = tonumber(word, base) end
@@ -15,7 +11,7 @@ local function list_of(text, base)
 end
 
 -- Chrome to googleapis.com: from tls-sni.pcapng of FoxIO's JA4 tests.
-local CHROME = bytes_of(table.concat {
+local CHROME = bytes.of_hex(table.concat {
   "010001fc03030f9e38acb9a54a7c6e00e29a70ac2feee180ff76d7f25dca84932a66a42d1e5a20bc58b92f865e6b9aa4a6371cadcb0afe1da1",
   "c0f705209a11d52357f56d5dd9620020aaaa130113021303c02bc02fc02cc030cca9cca8c013c014009c009d002f0035010001939a9a0000ff",
   "010001000033002b00290a0a000100001d0020cf55af2603e92f59eb321779706a18fa6b96b16c16404c2264ed687a59401878002d00020101",
@@ -24,7 +20,7 @@ local CHROME = bytes_of(table.concat {
   "2e636f6d00120000000a000a00080a0a001d0017001800170000000b000201006a6a000100001500ba", ("00"):rep(186),
 })
 -- TLS 1.0 with a name and no other extension: from socks-https-example.pcap, there too.
-local OLD = bytes_of(table.concat {
+local OLD = bytes.of_hex(table.concat {
   "0100006f0301529cbff829e8f23edf4bb09e1feaadd0131b7bc56eab3d7567b17e0374bd6b7500002e00390038003500160013000a00330032",
   "002f009a00990096000500040015001200090014001100080006000300ff0100001800000014001200000f7777772e6578616d706c652e636f",
   "6d",

@@ -268,7 +268,7 @@ describe("a server resumes sessions", function()
       local given = assert((loadstring or load)("return " .. arg[1]))()
       given.role, given.certificate, given.key = "server", arg[2], arg[3]
       local scope = assert(options.context(given, "x", 1)).session_scope
-      print((scope:gsub(".", function(char) return ("%02x"):format(char:byte()) end)))
+      print(require("spec.bytes").hex(scope))
     ]]
     local program = helper.temp_file(PROGRAM)
     local function scope(given)

@@ -2,6 +2,7 @@
 
 local compat = require "cotls.compat"
 local tls = require "cotls"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local judge = require "spec.judge"
 
@@ -349,7 +350,6 @@ describe("against openssl, DANE:", function()
 
     it(version .. ": s_client and our server", function()
       local luv = require "cotls.luv"
-      local function hex(data) return (data:gsub(".", function(c) return ("%02X"):format(c:byte()) end)) end
       local function s_client(...)
         local said
         local rrdata = { ... }
@@ -377,7 +377,7 @@ describe("against openssl, DANE:", function()
       end
       local function text(usage, certificate)
         local one = record(usage, 1, 1, certificate)
-        return ("%d 1 1 %s"):format(usage, hex(one.data))
+        return ("%d 1 1 %s"):format(usage, bytes.hex(one.data))
       end
       assert.matches("Verified peername: localhost", s_client(text(2, ROOT.certificate)))
       assert.matches("DANE TLSA 3 1 1 %S+ matched EE certificate at depth 0",

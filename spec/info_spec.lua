@@ -2,6 +2,7 @@
 -- handshake.
 
 local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local core = require "cotls.core"
 local luv = require "cotls.luv"
@@ -225,8 +226,8 @@ describe("after the handshake", function()
     assert.equal(client:export_keying_material(LABEL, 32), server:export_keying_material(LABEL, 32))
     for _, conn in ipairs { client, server } do
       assert.is_false(conn:info().hello_retry)
-      local bytes, err = conn:channel_binding("tls-exporter")
-      assert.is_nil(bytes)
+      local binding, err = conn:channel_binding("tls-exporter")
+      assert.is_nil(binding)
       assert.matches("not defined where renegotiation is allowed", tostring(err), 1, true)
     end
   end)
@@ -262,8 +263,8 @@ end)
 
 -- ---- OpenSSL's programs ----
 
-local function hex(bytes)
-  return bytes and bytes:gsub(".", function(c) return ("%02X"):format(c:byte()) end)
+local function hex(data)
+  return data and bytes.hex(data):upper()
 end
 
 -- What a program with -trace and -keymatexport has printed, as info would have it; { sent =, received = } of Finished.

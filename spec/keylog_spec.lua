@@ -11,7 +11,7 @@ local LABELS = {
     .. "SERVER_TRAFFIC_SECRET_0",
 }
 
-local read = helper.read_file
+local read, hex, bytes_of = helper.read_file, bytes.hex, bytes.of_hex
 
 local function sorted_lines(text)
   local lines = {}
@@ -19,14 +19,6 @@ local function sorted_lines(text)
   table.sort(lines)
   assert.equal(#text, #table.concat(lines) + #lines, "the last line has no end")
   return lines
-end
-
-local function hex(data)
-  return (data:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
-
-local function bytes_of(text)
-  return (text:gsub("%X", ""):gsub("%x%x", function(h) return string.char(tonumber(h, 16)) end))
 end
 
 -- The lines by label, each of which must be of the format, and of this connection where its random is given.

@@ -1,6 +1,7 @@
 -- LuaSec and the drop-in at the two ends of a connection, in programs of their own: whoever serves, both see the same.
 
 local compat = require "cotls.compat"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local tree = require "spec.tree"
 
@@ -166,7 +167,7 @@ end
 -- LuaSec has pre-shared keys from 1.3.0 on, and Debian's is 1.2.0: openssl is the other side.
 describe("The drop-in's pre-shared keys", function()
   local KEY = ("0123456789abcdef"):rep(2)
-  local BYTES = (KEY:gsub("..", function(digits) return string.char(tonumber(digits, 16)) end))
+  local BYTES = bytes.of_hex(KEY)
   local pair = { DROP_IN, DROP_IN }
 
   for _, version in ipairs(VERSIONS) do

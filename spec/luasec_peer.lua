@@ -7,6 +7,7 @@
 local compat = require "cotls.compat"
 local socket = require "socket"
 local ssl = require "ssl"
+local bytes = require "spec.bytes"
 
 local SECONDS = 10
 local port, text = ...
@@ -15,7 +16,7 @@ local wish = assert(compat.loadstring("return " .. text))()
 local server = port == 0
 
 local function hex(data)
-  return data and (data:gsub(".", function(c) return ("%02x"):format(c:byte()) end)) or "none"
+  return data and bytes.hex(data) or "none"
 end
 
 local function say(name, value)
@@ -81,8 +82,7 @@ if wish.dane then
   assert(conn:setdane(wish.dane[1]))
   for i = 2, #wish.dane do
     local usage, selector, matching, data = wish.dane[i]:match "^(%d) (%d) (%d) (%x+)$"
-    data = data:gsub("..", function(digits) return string.char(tonumber(digits, 16)) end)
-    assert(conn:settlsa(tonumber(usage), tonumber(selector), tonumber(matching), data))
+    assert(conn:settlsa(tonumber(usage), tonumber(selector), tonumber(matching), bytes.of_hex(data)))
   end
 end
 local ok, err = conn:dohandshake()

@@ -4,6 +4,7 @@
 local socket = require "socket"
 local compat = require "cotls.compat"
 local tls = require "cotls"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local secure = require "spec.secure"
 
@@ -770,11 +771,10 @@ for _, which in ipairs(secure.each) do
   describe("DANE of " .. name, function()
     it("takes a server by its record, and no other", function()
       local digest = ssl.ssl.loadcertificate(helper.server_leaf.certificate):digest("sha256")
-      local bytes = digest:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)
       for _, good in ipairs { true, false } do
         local server, client = pair(ssl, nil, ssl, secure.client { verify = "peer", dane = { "no_ee_namechecks" } })
         assert.is_true(client:setdane("localhost"))
-        assert.is_true(client:settlsa(3, 0, 1, good and bytes or ("x"):rep(32)))
+        assert.is_true(client:settlsa(3, 0, 1, good and bytes.of_hex(digest) or ("x"):rep(32)))
         assert.is_false(client:settlsa(3, 0, 1, "short"))
         local _, _, ok, why = shake(server, client)
         assert.equal(good, ok, why)

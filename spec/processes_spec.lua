@@ -2,11 +2,12 @@
 
 local compat = require "cotls.compat"
 local tls = require "cotls"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 
 -- A server that tells, in a line, what each connection was; its own name comes first. Options come as Lua text.
 local SERVER = helper.temp_file [[
-local tls, luv = require "cotls", require "cotls.luv"
+local bytes, tls, luv = require "spec.bytes", require "cotls", require "cotls.luv"
 local options = (loadstring or load)("return " .. arg[1])()
 options.role = "server"
 local ctx = assert(tls.context(options))
@@ -28,7 +29,7 @@ luv.run(function()
       if keys ~= "" then
         local list = {}
         for hex in keys:gmatch("%x+") do
-          list[#list + 1] = hex:gsub("..", function(h) return string.char(tonumber(h, 16)) end)
+          list[#list + 1] = bytes.of_hex(hex)
         end
         ctx:set_ticket_keys(list)
       end
@@ -42,20 +43,16 @@ end)
 
 -- A client that visits with the session in its input, if any, and prints the one it has then.
 local CLIENT = helper.temp_file [[
-local tls = require "cotls"
-local exported = io.read("*a"):gsub("..", function(h) return string.char(tonumber(h, 16)) end)
+local bytes, tls = require "spec.bytes", require "cotls"
+local exported = bytes.of_hex(io.read "*a")
 local conn = assert(tls.connect("127.0.0.1", tonumber(arg[1]), { ca = arg[2], server_name = "localhost",
   max_version = arg[3], session = exported ~= "" and exported or nil }))
 assert(conn:write("\n"))
 io.write(conn:read(), "\n")
-io.write((conn:session():export():gsub(".", function(c) return ("%02x"):format(c:byte()) end)))
+io.write(bytes.hex(conn:session():export()))
 ]]
 
 local CA = helper.temp_file(helper.ca.certificate)
-
-local function hex(bytes)
-  return (bytes:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
 
 local function literal(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
@@ -113,13 +110,13 @@ for _, version in ipairs { "1.2", "1.3" } do
         local _, session = visit(first, context)
         assert.is_true(visit(second, context, { session = session })[1])
         -- the new key is let in everywhere, then used, then the old one dropped
-        visit(first, context, nil, hex(new) .. " " .. hex(old))
-        visit(second, context, nil, hex(new) .. " " .. hex(old))
+        visit(first, context, nil, bytes.hex(new) .. " " .. bytes.hex(old))
+        visit(second, context, nil, bytes.hex(new) .. " " .. bytes.hex(old))
         local got, renewed = visit(first, context, { session = session })
         assert.is_true(got[1])
         assert.is_true(visit(second, context, { session = renewed })[1])
         assert.is_true(visit(second, context, { session = session })[1])
-        visit(first, context, nil, hex(new))
+        visit(first, context, nil, bytes.hex(new))
         assert.is_false(visit(first, context, { session = session })[1])
         assert.is_true(visit(first, context, { session = renewed })[1])
         assert.is_true(visit(second, context, { session = session })[1])

@@ -4,12 +4,13 @@
 local compat = require "cotls.compat"
 local tls = require "cotls"
 local luv = require "cotls.luv"
+local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 
 local code_of = helper.code_of
 
 local KEY = helper.noise(32, 7)
-local HEX = KEY:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+local HEX = bytes.hex(KEY)
 local VERSIONS = { "1.2", "1.3" }
 
 local function only(version, options)

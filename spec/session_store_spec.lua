@@ -472,10 +472,10 @@ end)
 
 -- A server whose sessions are files of a folder. It tells what each connection was, its own name first.
 local SERVER = helper.temp_file [[
-local tls, luv = require "cotls", require "cotls.luv"
+local bytes, tls, luv = require "spec.bytes", require "cotls", require "cotls.luv"
 local folder, certificate, key, early = arg[1], arg[2], arg[3], arg[4]
 local function path(id)
-  return folder .. "/" .. id:gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  return folder .. "/" .. bytes.hex(id)
 end
 local taken = 0
 local ctx = assert(tls.context {

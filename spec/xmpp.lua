@@ -44,12 +44,8 @@ local function unbase64(text)
   end))
 end
 
-local function hex(text)
-  return (text:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
-end
-
 local function hmac(key, text)
-  return helper.openssl({ "dgst", "-sha1", "-mac", "HMAC", "-macopt", "hexkey:" .. hex(key), "-binary" }, text)
+  return helper.openssl({ "dgst", "-sha1", "-mac", "HMAC", "-macopt", "hexkey:" .. bytes.hex(key), "-binary" }, text)
 end
 
 local function sha1(text)
@@ -58,7 +54,7 @@ end
 
 local function pbkdf2(password, salt, count)
   return helper.openssl { "kdf", "-keylen", "20", "-binary", "-kdfopt", "digest:SHA1", "-kdfopt", "pass:" .. password,
-    "-kdfopt", "hexsalt:" .. hex(salt), "-kdfopt", "iter:" .. count, "PBKDF2" }
+    "-kdfopt", "hexsalt:" .. bytes.hex(salt), "-kdfopt", "iter:" .. count, "PBKDF2" }
 end
 
 -- ---- what comes and goes ----
