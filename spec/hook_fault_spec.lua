@@ -6,6 +6,7 @@ local compat = require "cotls.compat"
 local bytes = require "spec.bytes"
 local hello = require "spec.hello"
 local helper = require "spec.helper"
+local visits = require "spec.visit"
 
 local ALPN, PRE_SHARED_KEY = 16, 41
 local CA = helper.ca.certificate
@@ -13,13 +14,10 @@ local CA = helper.ca.certificate
 local function yes() return true end
 
 local function accept(client, server, options)
-  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got, others = helper.greet(a, b)
-  local alpn = b:alpn()
-  local session = got[1] and a:session()
-  a:close()
-  b:close()
-  return others[1] and true, others[2], alpn, session
+  local got = visits.greet(client, server, options)
+  local alpn, session = got.server:alpn(), got.ok and got.client:session()
+  visits.close(got)
+  return got.server_ok and true, got.server_err, alpn, session
 end
 
 -- What comes of set_context(context) in that hook.

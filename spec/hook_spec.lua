@@ -1,24 +1,18 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
+local visits = require "spec.visit"
 
 local ponder = helper.ponder
 
 -- A client and a server meet, and a byte goes by.
 local function visit(client, server, options)
-  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got, others = helper.greet(a, b)
-  local result = { ok = got[1], err = got[2], server_err = others[2], alpn = a:alpn(), resumed = a:resumed(),
-    session = a:session() }
-  a:close()
-  b:close()
-  return result
-end
-
-local function good(...)
-  local got = visit(...)
-  assert.equal("x", got.ok, tostring(got.err) .. "; " .. tostring(got.server_err))
+  local got = visits.greet(client, server, options)
+  got.alpn, got.resumed, got.session = got.client:alpn(), got.client:resumed(), got.client:session()
+  visits.close(got)
   return got
 end
+
+local function good(...) return visits.well(visit(...)) end
 
 -- The server's hook refuses: what its caller gets, and the alert that the client gets.
 local function refuses(client, options, alert, reason, connection_options)

@@ -1,5 +1,6 @@
 local tls = require "cotls"
 local helper = require "spec.helper"
+local visits = require "spec.visit"
 
 local CA = helper.ca.certificate
 
@@ -13,16 +14,10 @@ end
 local function visit(server, name, client_options, options)
   options = options or {}
   options.server_name = name
-  local a, b = helper.pair(nil, options, nil, { client = helper.client_context(client_options), server = server })
-  local mine, theirs = helper.greet(a, b)
-  return { ok = mine[1], err = mine[2], server_err = theirs[2], client = a, server = b }
+  return visits.greet(helper.client_context(client_options), server, options)
 end
 
-local function good(...)
-  local got = visit(...)
-  assert.equal("x", got.ok, tostring(got.err) .. "; " .. tostring(got.server_err))
-  return got
-end
+local function good(...) return visits.well(visit(...)) end
 
 describe("names", function()
   local exact = context({}, "www.example.org")

@@ -8,6 +8,7 @@ local hello = require "spec.client_hello"
 local luv = require "cotls.luv"
 local tls = require "cotls"
 local uv = require "luv"
+local visits = require "spec.visit"
 
 local ponder = helper.ponder
 
@@ -16,11 +17,9 @@ local ca_file = helper.temp_file(CA)
 
 -- A client and a server meet, and a byte goes by: its error or nil, the server's, and the two connections, closed.
 local function visit(client, server, options)
-  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got, others = helper.greet(a, b)
-  a:close()
-  b:close()
-  return got[2], others[2], a, b
+  local got = visits.greet(client, server, options)
+  visits.close(got)
+  return got.err, got.server_err, got.client, got.server
 end
 
 local function good(...)

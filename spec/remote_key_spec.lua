@@ -4,6 +4,7 @@ local compat = require "cotls.compat"
 local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 local tls = require "cotls"
+local visits = require "spec.visit"
 
 local ponder = helper.ponder
 
@@ -29,20 +30,13 @@ end
 
 -- A client and a server meet, and a byte goes by.
 local function visit(client, server, options)
-  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
-  local got, others = helper.greet(a, b)
-  local result = { ok = got[1], err = got[2], server_err = others[2], info = b:info(),
-    shown = a:peer_certificate(), peer = b:peer_certificate() }
-  a:close()
-  b:close()
-  return result
-end
-
-local function good(...)
-  local got = visit(...)
-  assert.equal("x", got.ok, tostring(got.err) .. "; " .. tostring(got.server_err))
+  local got = visits.greet(client, server, options)
+  got.info, got.shown, got.peer = got.server:info(), got.client:peer_certificate(), got.server:peer_certificate()
+  visits.close(got)
   return got
 end
+
+local function good(...) return visits.well(visit(...)) end
 
 local KEYS = {
   { name = "P-256", wish = { key_type = "ec" }, scheme = "ecdsa", digest = "SHA256" },

@@ -8,6 +8,9 @@
 --   visit.resumed(client, server, options)  → was it? Both are closed.
 --   visit.session(client, server, options)  → the client's session; both are closed.
 --   visit.failure(client, server, options)  → the client's error, the server's; it must go wrong
+--   visit.greet(client, server, options)    → what each side got by helper.greet, both connections still open
+--   visit.well(got)                         → got, in which all must have gone well
+--   visit.close(got)                        closes both connections
 
 local assert = require "luassert"
 local helper = require "spec.helper"
@@ -65,7 +68,8 @@ function visit.once(client, server, options)
   return got
 end
 
-local function close(got)
+--- Closes both connections of what `once`, `good` or `greet` gave.
+function visit.close(got)
   got.client:close()
   got.server:close()
 end
@@ -85,7 +89,7 @@ end
 --- A visit that goes well; both close.
 function visit.over(...)
   local got = visit.good(...)
-  close(got)
+  visit.close(got)
   return got
 end
 
@@ -98,7 +102,7 @@ end
 function visit.session(...)
   local got = visit.good(...)
   local session = assert(got.client:session())
-  close(got)
+  visit.close(got)
   return session
 end
 
@@ -106,9 +110,23 @@ end
 -- @return the client's error, the server's
 function visit.failure(...)
   local got = visit.once(...)
-  close(got)
+  visit.close(got)
   assert.is_truthy(got.client_error or got.server_error, "it went well")
   return got.client_error, got.server_error
+end
+
+--- A handshake, and a byte goes by, by contexts.
+-- @return { ok = the byte or nil, err =, server_ok =, server_err =, client =, server = (connections) }
+function visit.greet(client, server, options)
+  local a, b = helper.pair(nil, options, nil, { client = client, server = server })
+  local got, others = helper.greet(a, b)
+  return { ok = got[1], err = got[2], server_ok = others[1], server_err = others[2], client = a, server = b }
+end
+
+--- What `greet` gave, if it went well.
+function visit.well(got)
+  assert.equal("x", got.ok, tostring(got.err) .. "; " .. tostring(got.server_err))
+  return got
 end
 
 return visit
