@@ -169,18 +169,7 @@ describe("the lists", function()
   end)
 
   it("are those of the context that the server name chooses", function()
-    local function server(crl, names)
-      local all = trust(crl)
-      all.role, all.verify_client, all.names = "server", "require", names
-      all.certificate, all.key = helper.server_leaf.certificate, helper.server_leaf.key
-      return all
-    end
-    local client = { ca = helper.ca.certificate, certificate = CHAIN.certificate, key = CHAIN.key }
-    local wish = { by = "server", code = 23, text = "revoked", alert = "certificate_revoked" }
-    local strict, lax = assert(tls.context(server(REVOKED))), assert(tls.context(server()))
-    judge.refused({ client = client, server = server(nil, { localhost = strict }) }, wish)
-    judge.accepted { client = client, server = server(REVOKED, { localhost = lax }) }
-    judge.refused({ client = client, server = server(REVOKED, { ["other.example"] = lax }) }, wish)
+    judge.by_name(CHAIN, trust(REVOKED), trust(), GONE)
   end)
 
   it("are part of what a session stands for", function()

@@ -5,6 +5,7 @@
 --   judge.meet(client, server, options)         → what each side got
 --   judge.accepted(meeting), judge.refused(meeting, expected): over TLS 1.2 and 1.3
 --   judge.both(certificate, trust, expected)    the same certificate as a server's and as a client's
+--   judge.by_name(certificate, strict, lax, expected)  by the context that the server name chooses
 
 local assert = require "luassert"
 local tls = require "cotls"
@@ -111,6 +112,22 @@ function judge.both(certificate, trust, expected)
       judge.accepted(meeting)
     end
   end
+end
+
+--- A server requires a client's certificate; the context that the server name chooses judges it, and no other.
+-- @param strict, lax options of contexts, one that refuses the certificate and one that accepts it
+-- @param expected as for `refused`
+function judge.by_name(certificate, strict, lax, expected)
+  local function server(options, names)
+    return helper.with(options, { role = "server", verify_client = "require", names = names,
+      certificate = helper.server_leaf.certificate, key = helper.server_leaf.key })
+  end
+  local client = { ca = helper.ca.certificate, certificate = certificate.certificate, key = certificate.key }
+  local wish = helper.with(expected, { by = "server" })
+  local refuses, accepts = assert(tls.context(server(strict))), assert(tls.context(server(lax)))
+  judge.refused({ client = client, server = server(lax, { localhost = refuses }) }, wish)
+  judge.accepted { client = client, server = server(strict, { localhost = accepts }) }
+  judge.refused({ client = client, server = server(strict, { ["other.example"] = accepts }) }, wish)
 end
 
 return judge

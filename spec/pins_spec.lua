@@ -85,18 +85,7 @@ describe("pins", function()
   end)
 
   it("are those of the context that the server name chooses", function()
-    local function server(pins, names)
-      local all = trust(pins)
-      all.role, all.verify_client, all.names = "server", "require", names
-      all.certificate, all.key = helper.server_leaf.certificate, helper.server_leaf.key
-      return all
-    end
-    local client = { ca = helper.ca.certificate, certificate = CHAIN.certificate, key = CHAIN.key }
-    local wish = { by = "server" }
-    for name, value in pairs(REFUSED) do wish[name] = value end
-    local strict, lax = assert(tls.context(server(NOBODY))), assert(tls.context(server(PIN.leaf)))
-    judge.refused({ client = client, server = server(PIN.leaf, { localhost = strict }) }, wish)
-    judge.accepted { client = client, server = server(NOBODY, { localhost = lax }) }
+    judge.by_name(CHAIN, trust(NOBODY), trust(PIN.leaf), REFUSED)
   end)
 
   it("that are none are refused", function()
