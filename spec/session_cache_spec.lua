@@ -58,7 +58,7 @@ for _, version in ipairs { "1.2", "1.3" } do
 
     it("keeps apart addresses and ports", function()
       local mine = client()
-      local function at(listener)
+      local function connected(listener)
         local address, port = listener:address()
         local socket = assert(core.connect_socket(address, port))
         local accepted
@@ -66,7 +66,10 @@ for _, version in ipairs { "1.2", "1.3" } do
           accepted = accepted or listener:accept()
           return accepted and socket:finish()
         end, "a connection")
-        return resumed(mine, server, { transport = { make = function() return socket, accepted end } })
+        return socket, accepted
+      end
+      local function at(listener)
+        return resumed(mine, server, { transport = { make = function() return connected(listener) end } })
       end
       local here, there = assert(core.listen_socket("127.0.0.1", 0)), assert(core.listen_socket("127.0.0.1", 0))
       local elsewhere = assert(core.listen_socket("127.0.0.2", select(2, here:address())))
@@ -78,13 +81,7 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.is_true(at(elsewhere))
       -- a descriptor tells its peer's address too
       assert.is_true(resumed(mine, server, { transport = { make = function()
-        local address, port = here:address()
-        local socket = assert(core.connect_socket(address, port))
-        local accepted
-        helper.until_true(function()
-          accepted = accepted or here:accept()
-          return accepted and socket:finish()
-        end, "a connection")
+        local socket, accepted = connected(here)
         return { getfd = function() return socket:fileno() end, close = function() socket:close() end }, accepted
       end } }))
       for _, listener in ipairs { here, there, elsewhere } do listener:close() end
