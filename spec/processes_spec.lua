@@ -5,39 +5,16 @@ local tls = require "cotls"
 local bytes = require "spec.bytes"
 local helper = require "spec.helper"
 
--- A server that tells, in a line, what each connection was; its own name comes first. Options come as Lua text.
+-- A server that tells what each connection was. Its options come as Lua text, new ticket keys by the connections.
 local SERVER = helper.temp_file [[
-local bytes, tls, luv = require "spec.bytes", require "cotls", require "cotls.luv"
+local bytes, tls = require "spec.bytes", require "cotls"
 local options = (loadstring or load)("return " .. arg[1])()
 options.role = "server"
 local ctx = assert(tls.context(options))
-io.stdout:setvbuf("no")
-luv.run(function()
-  local listener = assert(tls.listen("127.0.0.1", 0, { context = ctx, timeout = 10 }))
-  print("port " .. listener:port())
-  local accepted = listener()
-  while accepted do
-    luv.spawn(function(conn)
-      local early = {}
-      local data = conn:read_early()
-      while data do
-        early[#early + 1] = data
-        data = conn:read_early()
-      end
-      if not conn:accept() then return conn:close() end
-      local keys = conn:read()
-      if keys ~= "" then
-        local list = {}
-        for hex in keys:gmatch("%x+") do
-          list[#list + 1] = bytes.of_hex(hex)
-        end
-        ctx:set_ticket_keys(list)
-      end
-      conn:write(("%s %s %s\n"):format(tostring(conn:resumed()), conn:early_data_status(), table.concat(early)))
-      conn:close()
-    end, accepted)
-    accepted = listener()
-  end
+require "spec.resuming_server" (ctx, function(conn)
+  local list = {}
+  for hex in conn:read():gmatch("%x+") do list[#list + 1] = bytes.of_hex(hex) end
+  if list[1] then ctx:set_ticket_keys(list) end
 end)
 ]]
 

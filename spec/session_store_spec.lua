@@ -470,7 +470,7 @@ end)
 
 -- ---- two processes ----
 
--- A server whose sessions are files of a folder. It tells what each connection was, its own name first.
+-- A server whose sessions are files of a folder. It tells what each connection was.
 local SERVER = helper.temp_file [[
 local bytes, tls, luv = require "spec.bytes", require "cotls", require "cotls.luv"
 local folder, certificate, key, early = arg[1], arg[2], arg[3], arg[4]
@@ -504,26 +504,7 @@ local ctx = assert(tls.context {
     return exported
   end,
 })
-io.stdout:setvbuf("no")
-luv.run(function()
-  local listener = assert(tls.listen("127.0.0.1", 0, { context = ctx, timeout = 10 }))
-  print("port " .. listener:port())
-  local accepted = listener()
-  while accepted do
-    luv.spawn(function(conn)
-      local data = {}
-      local one = conn:read_early()
-      while one do
-        data[#data + 1] = one
-        one = conn:read_early()
-      end
-      if not conn:accept() then return conn:close() end
-      conn:write(("%s %s %s\n"):format(tostring(conn:resumed()), conn:early_data_status(), table.concat(data)))
-      conn:close()
-    end, accepted)
-    accepted = listener()
-  end
-end)
+require "spec.resuming_server" (ctx)
 ]]
 
 -- Runs fn with the ports of two servers that share a folder.
