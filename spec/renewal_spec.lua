@@ -539,6 +539,19 @@ describe("request_client_certificate", function()
     return contexts("1.3", client, with({ ca = helper.ca.certificate, verify_client = verify_client }, more))
   end
 
+  -- Asks for a certificate between two lines: what the server has then.
+  local function after_asking(client, server, pump)
+    both(pump, function()
+      assert.equal("go on", client:read())
+      assert(client:write("two\n"))
+    end, function()
+      assert(server:request_client_certificate())
+      assert(server:write("go on\n"))
+      assert.equal("two", server:read())
+    end)
+    return server:peer_certificate()
+  end
+
   for _, transport in ipairs(helper.some_transports()) do
     for _, verify in ipairs { "none", "optional" } do
       it(("whatever verify_client says (%s), over %s"):format(verify, transport.name), function()
@@ -566,16 +579,7 @@ describe("request_client_certificate", function()
     end
 
     it("of a client that has none, over " .. transport.name, function()
-      local client, server, pump = helper.handshaken(transport, nil, nil, asking("none", bearing()))
-      both(pump, function()
-        assert.equal("go on", client:read())
-        assert(client:write("two\n"))
-      end, function()
-        assert(server:request_client_certificate())
-        assert(server:write("go on\n"))
-        assert.equal("two", server:read())
-        assert.is_nil(server:peer_certificate())
-      end)
+      assert.is_nil(after_asking(helper.handshaken(transport, nil, nil, asking("none", bearing()))))
     end)
 
     it("of one whose certificate is not good, over " .. transport.name, function()
@@ -622,16 +626,8 @@ describe("request_client_certificate", function()
 
   it("of one that must have one: \"require\" holds", function()
     -- a PSK of its own aside, a client gets past "require" only with a certificate: it is asked for another one
-    local client, server = helper.handshaken(nil, nil, nil, asking("require", bearing(OWN)))
-    both(nil, function()
-      assert.equal("go on", client:read())
-      assert(client:write("two\n"))
-    end, function()
-      assert(server:request_client_certificate())
-      assert(server:write("go on\n"))
-      assert.equal("two", server:read())
-      assert.equal(OWN.certificate, pem_of(server:peer_certificate()))
-    end)
+    local brought = after_asking(helper.handshaken(nil, nil, nil, asking("require", bearing(OWN))))
+    assert.equal(OWN.certificate, pem_of(brought))
   end)
 
   it("is \"busy\" while a write is under way, not while somebody reads", function()
