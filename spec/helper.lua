@@ -442,6 +442,23 @@ function helper.greet(client, server, pump)
   }, pump))
 end
 
+--- A handshake, then the client's end for the server, which learns with it on TLS 1.3 what the client thinks of it.
+-- @return the client's results, the server's: lists of ok, err
+function helper.meet(client, server, pump)
+  return compat.unpack(helper.together({
+    function()
+      local ok, err = client:connect()
+      if ok then client:shutdown("write") end
+      return ok, err
+    end,
+    function()
+      local ok, err = server:accept()
+      if ok then ok, err = server:read(1) end
+      return ok, err
+    end,
+  }, pump))
+end
+
 -- Can an iterator of `for` yield? Not in Lua 5.1.
 local for_yields = coroutine.wrap(function()
   for one in coroutine.yield, "yielded" do

@@ -28,23 +28,12 @@ local function client_context(ocsp, options)
   return helper.client_context(helper.with({ ocsp = ocsp }, options))
 end
 
--- A handshake of those contexts; the clean end is read, since a TLS 1.3 client's verdict comes after the server's.
+-- A handshake of those contexts, and a clean end.
 local function meet(client_side, server_side, transport, options)
   local client, server = helper.pair(transport, options, nil, { client = client_side, server = server_side })
-  local got = helper.together({
-    function()
-      local ok, err = client:connect()
-      if ok then client:shutdown("write") end
-      return ok, err
-    end,
-    function()
-      local ok, err = server:accept()
-      if ok then ok, err = server:read(1) end
-      return ok, err
-    end,
-  }, transport and transport.pump)
+  local mine, theirs = helper.meet(client, server, transport and transport.pump)
   server:close()
-  return client, got[1][2], got[2][2]
+  return client, mine[2], theirs[2]
 end
 
 local function accepted(client_side, server_side, transport, options)

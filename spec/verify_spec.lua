@@ -10,20 +10,9 @@ local function meet(leaf, options, client_context)
     client = client_context or helper.contexts().client,
     server = helper.server_context { certificate = leaf.certificate, key = leaf.key },
   })
-  local got = helper.together {
-    function()
-      local ok, err = client:connect()
-      if ok then client:shutdown("write") end
-      return ok, err
-    end,
-    function()
-      local ok, err = server:accept()
-      if ok then ok, err = server:read(1) end -- TLS 1.3: the client's verdict comes later
-      return ok, err
-    end,
-  }
-  if got[1][1] then client:close() end
-  return got[1][1], got[1][2], got[2][2], client, server
+  local mine, theirs = helper.meet(client, server)
+  if mine[1] then client:close() end
+  return mine[1], mine[2], theirs[2], client, server
 end
 
 -- Refused with that code of X509_verify_cert_error_string(3), text of it, and alert.
