@@ -279,10 +279,7 @@ describe("the side", function()
       end
       assert.is_not_nil(conn:fileno()) -- nothing was harmed
     end
-    helper.together {
-      function() assert(client:connect()) end,
-      function() assert(server:accept()) end,
-    }
+    helper.shake(client, server)
   end)
 
   it("raises when it is contrary to the context's role", function()
@@ -735,7 +732,7 @@ describe("a connection as text", function()
   it("tells its class and state", function()
     local client, server = helper.pair()
     assert.matches("^cotls.connection %(before the handshake%)", tostring(client))
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.matches("^cotls.connection %(open%)", tostring(client))
     client:close()
     assert.matches("^cotls.connection %(closed%)", tostring(client))

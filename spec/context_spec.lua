@@ -43,7 +43,7 @@ describe("tls.context", function()
       assert.is_truthy(err:find(case[2] .. ": the context's role is", 1, true), err)
     end
     assert.same({ bytes_in = 0, bytes_out = 0 }, client:stats())
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     client:close()
     server:close()
   end)

@@ -163,7 +163,7 @@ describe("the names", function()
       for name, value in pairs(options) do more[name] = value end
       local client = assert(helper.contexts().client:wrap(fd, more))
       local server = assert(helper.contexts().server:wrap(other))
-      helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+      helper.shake(client, server)
       local name = server:server_name()
       client:close()
       server:close()
@@ -306,7 +306,7 @@ describe("the option dane", function()
   it("has a result only after the verdict", function()
     local client, server = helper.pair(nil, { dane = { good } })
     assert.is_nil(client:dane_result())
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     local expected = { usage = 3, selector = 1, matching_type = 1, data = good.data, depth = 0 }
     assert.same(expected, client:dane_result())
     assert.is_nil(server:dane_result())

@@ -65,7 +65,7 @@ describe("detach after the peer's close_notify", function()
     local contexts = helper.contexts()
     local client = assert(contexts.client:wrap(a, { server_name = "localhost" }))
     local server = assert(contexts.server:wrap(b))
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert(server:shutdown("write"))
     b.to[b.to.last] = b.to[b.to.last] .. "220 plain\r\n" -- into the string that holds it
     b.to.length = b.to.length + 11

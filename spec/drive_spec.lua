@@ -317,7 +317,7 @@ describe("a timeout", function()
     client:settimeout(nil)
     co = waiting(client, "connect")
     assert.equal("timeout", code_of(finish(co, nil, "timeout")))
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
   end)
 
   it("handshake_timeout counts over all retries and closes", function()

@@ -231,7 +231,7 @@ describe("write_early", function()
     local ok, err = a:write_early("x")
     assert.is_nil(ok)
     assert.same({ "limit", "the session allows 0 bytes of early data" }, { err.code, err.reason })
-    helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
+    helper.shake(a, b)
     assert.equal("not_sent", a:early_data_status())
     a:close()
     b:close()
@@ -310,10 +310,6 @@ describe("read_early", function()
     return a, b, pump
   end
 
-  local function shake(a, b)
-    helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
-  end
-
   it("gives what accept has found unread, and read never does", function()
     for _, first in ipairs { 3, 5 } do
       local a, b = begun("hello world")
@@ -369,7 +365,7 @@ describe("read_early", function()
     a:close()
     b:close()
     a, b = begun("hello")
-    shake(a, b)
+    helper.shake(a, b)
     assert.same({ n = 1 }, compat.pack(b:read_early()))
     assert.equal("rejected", b:early_data_status())
     a:close()
@@ -391,7 +387,7 @@ describe("read_early", function()
     assert.equal("want_read", helper.code_of(b:accept()))
     assert(a:write_early("lo"))
     b:settimeout(nil)
-    shake(a, b)
+    helper.shake(a, b)
     assert.equal("lo", b:read_early())
     assert.is_nil(b:read_early())
     a:close()

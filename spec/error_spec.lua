@@ -224,7 +224,7 @@ describe("the code", function()
       assert.matches("connection type not set", err.reason)
     end
     fails("tls", "shutdown", client:shutdown())
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     client:close()
     server:close()
   end)
@@ -233,8 +233,7 @@ describe("the code", function()
     local a, b, relay = helper.relay(17000)
     local client = assert(helper.contexts().client:wrap(a, { server_name = "localhost" }))
     local server = assert(helper.contexts().server:wrap(b))
-    helper.together({ function() assert(client:connect()) end, function() assert(server:accept()) end },
-      function() return relay:pump() end)
+    helper.shake(client, server, function() relay:pump() end)
     for _ = 1, 5 do relay:pump() end
     assert(helper.write_fd(relay.up.to, "\23\3\3\0\32" .. ("x"):rep(32)))
     local err = fails("tls", "read", server:read(1))

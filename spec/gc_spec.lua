@@ -186,7 +186,7 @@ describe("a connection", function()
     collect()
     for i = 1, 2000 do assert(("junk %d"):format(i)) end -- over what was freed
     collect()
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.equal("proto-one", client:alpn())
     assert.equal("proto-one", server:alpn())
     assert.equal("localhost", server:server_name())

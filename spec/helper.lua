@@ -327,10 +327,7 @@ end
 --- The same after the handshake.
 function helper.handshaken(...)
   local client, server, pump, relay = helper.pair(...)
-  helper.together({
-    function() assert(client:connect()) end,
-    function() assert(server:accept()) end,
-  }, pump)
+  helper.shake(client, server, pump)
   return client, server, pump, relay
 end
 
@@ -423,6 +420,11 @@ function helper.together(fns, pump)
   local all = {}
   for i, task in ipairs(tasks) do all[i] = task.results end
   return all
+end
+
+--- A handshake that must go well.
+function helper.shake(client, server, pump)
+  helper.together({ function() assert(client:connect()) end, function() assert(server:accept()) end }, pump)
 end
 
 --- A handshake, then a byte for the client: on TLS 1.3 it learns with that what the server thinks of it.

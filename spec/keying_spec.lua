@@ -64,7 +64,7 @@ describe("export_keying_material", function()
     it(version .. ": before the handshake and after closing", function()
       local client, server = helper.pair(nil, nil, nil, helper.contexts(version))
       refused("tls", "the handshake is not done", client:export_keying_material("EXPORTER-a", 32))
-      helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+      helper.shake(client, server)
       client:close()
       refused("closed", "the connection is closed", client:export_keying_material("EXPORTER-a", 32))
       refused("closed", "the connection is closed", client:channel_binding("tls-exporter"))

@@ -113,7 +113,7 @@ for _, version in ipairs { "1.2", "1.3" } do
       local near, far = helper.socketpair()
       local a = assert(helper.client_context(with(suites)):wrap(near, { server_name = "localhost" }))
       local b = assert(helper.server_context(only):wrap(far))
-      helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
+      helper.shake(a, b)
       local all = secrets(told, a:client_random())
       assert(a:write("attack at dawn"))
       local record = helper.read_fd(far)

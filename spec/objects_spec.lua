@@ -104,7 +104,7 @@ local function handshaken(library, options)
   local fd = library.fd(object)
   object = options and object
   for _ = 1, 2 do collectgarbage() end
-  helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+  helper.shake(client, server)
   return client, server, object, fd
 end
 

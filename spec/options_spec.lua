@@ -359,7 +359,7 @@ describe("insecure", function()
       server = helper.server_context { certificate = foreign.certificate, key = foreign.key },
     }
     local client, server = helper.pair(nil, { server_name = "localhost" }, nil, contexts)
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.is_true(client:verify_result().code ~= 0) -- and says what it has not demanded
     assert.equal(foreign.certificate, client:peer_certificate():pem())
     local conn = assert(wrap(nil, contexts.client)) -- nor needs it a name

@@ -213,7 +213,7 @@ describe("tls.pair", function()
     for _ = 1, 10 do
       local client, server = make()
       seen[client], seen[server] = true, true
-      helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+      helper.shake(client, server)
     end
     collectgarbage()
     collectgarbage()

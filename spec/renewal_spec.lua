@@ -179,8 +179,7 @@ describe("a flood of key update requests", function()
     local pair = contexts "1.3"
     local client = assert(pair.client:wrap(a, { server_name = "localhost" }))
     local server = assert(pair.server:wrap(b, with({ scheduler = { wait = coroutine.yield } }, options)))
-    helper.together({ function() assert(client:connect()) end, function() assert(server:accept()) end },
-      function() relay:pump() end)
+    helper.shake(client, server, function() relay:pump() end)
     client:settimeout(0)
     local goal = client:stats().bytes_out + bytes
 

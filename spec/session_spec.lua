@@ -99,7 +99,7 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.equal("want_read", helper.code_of(a:connect()))
       assert.is_nil(a:session())
       a:settimeout(nil)
-      helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
+      helper.shake(a, b)
       assert.equal("TLSv" .. version, a:session():version())
       assert.equal("TLSv" .. version, b:session():version())
       a:close()

@@ -414,7 +414,7 @@ describe("output", function()
       end,
     }, { server_name = "localhost" }))
     local server = over(b)
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.matches("^wr+w$", calls) -- ClientHello; the server's flight; Finished
     assert(client:write("x"))
     assert.matches("ww$", calls)
@@ -483,7 +483,7 @@ describe("output", function()
     }
     client = assert(contexts.client:wrap(object, { server_name = "localhost" }))
     local server = over(b)
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     local sent
     local got = helper.together {
       function()
@@ -506,7 +506,7 @@ describe("output", function()
         try_write = function() return given end,
       }, { server_name = "localhost" }))
       local server = over(b)
-      helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+      helper.shake(client, server)
       assert.is_nil(core.try_write(client, "bytes"))
       assert.equal("system", code_of(client:write("more"))) -- a gap is no stream
     end
@@ -523,7 +523,7 @@ describe("output", function()
     }
     client = assert(contexts.client:wrap(object, { server_name = "localhost" }))
     server = over(b)
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.is_true(client:close())
     local got = helper.together { function() return server:read() end }[1]
     assert.equal("truncated", code_of(got[1], got[2]))
@@ -766,7 +766,7 @@ describe("an idle stream", function()
       end,
       write = function(_, bytes, deadline) return b:write(bytes, deadline) end,
     }
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert(client:write(("x"):rep(10000)))
     assert.equal(10000, #helper.together { function() return server:read(10000) end }[1][1])
     local reader = coroutine.create(function() return server:recv() end)

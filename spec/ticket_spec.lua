@@ -55,7 +55,7 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.equal("want_read", helper.code_of(a:connect()))
       server:set_ticket_keys { helper.noise(80, 3) }
       a:settimeout(nil)
-      helper.together { function() assert(a:connect()) end, function() assert(b:accept()) end }
+      helper.shake(a, b)
       assert.is_false(a:resumed())
       a:close()
       b:close()

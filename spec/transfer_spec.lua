@@ -468,7 +468,7 @@ describe("shutdown", function()
     local client, server = helper.pair()
     assert.equal("tls", code_of(client:shutdown()))
     assert.equal("tls", code_of(client:shutdown("write")))
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
   end)
 
   it("keeps 64 KiB", function()

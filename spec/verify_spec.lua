@@ -227,7 +227,7 @@ describe("SNI", function()
   local function sent(options)
     local client, server = helper.pair(nil, options, nil, { client = helper.client_context { insecure = true },
       server = helper.contexts().server })
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     local name = server:server_name()
     assert.equal(name, client:server_name())
     client:close()
@@ -257,7 +257,7 @@ describe("SNI", function()
     local fd, other = helper.socketpair()
     client = assert(helper.contexts().client:wrap(fd, { verify_name = "localhost" }))
     server = assert(helper.contexts().server:wrap(other))
-    helper.together { function() assert(client:connect()) end, function() assert(server:accept()) end }
+    helper.shake(client, server)
     assert.is_nil(server:server_name())
     client:close()
     server:close()
