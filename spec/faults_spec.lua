@@ -71,6 +71,10 @@ describe("with a fault", function()
     end
   end)
 
+  it("a pre-shared key's identity that finds no memory is a failure, not a peer without one", function()
+    survives("a pre-shared key on TLS 1.2", "openssl", 690, 770)
+  end)
+
   it("a name of make_certificate that finds no memory leaves nothing in OpenSSL's queue", function()
     survives("making a certificate with a key of ec", "openssl", 1, 20)
   end)

@@ -136,7 +136,9 @@ return function(add)
       for _, name in ipairs { "subject", "issuer", "serial", "not_before", "not_after", "names", "fingerprint",
         "spki_pin", "key", "signature_algorithm", "purposes", "extensions", "ocsp_urls", "ca_issuer_urls", "pem",
         "der" } do
-        run:check(one[name](one) ~= nil, name)
+        local value, err = one[name](one)
+        -- of a key that was without memory when it was read OpenSSL says nothing
+        if err then run:must(value, err) else run:check(value ~= nil or name == "key", name) end
       end
       run:check(not one:check_host "b.example", "check_host says yes")
       run:check(not one:check_ip "127.0.0.2", "check_ip says yes")
