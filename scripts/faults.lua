@@ -52,6 +52,7 @@ local function child(name, kind, step, first, last)
   local scenario = require "scripts.faults.scenarios" [name]
   local refused = name:find("^!") ~= nil
   local play, finish = scenario.prepare(kind)
+  inject.spare(scenario.spares)
   local fd = run.free_fd()
   local faults, runs, failed = 0, 0, 0
 

@@ -7,6 +7,9 @@ local pki = require "spec.pki"
 
 local leaf, ca, openssl = helper.server_leaf, helper.ca, helper.openssl
 
+-- OpenSSL 3.0 frees its store's loader twice, and follows a null pointer, where these find no memory.
+local STORE = { spares = "OSSL_STORE_open_ex OSSL_DECODER_CTX_new_for_pkey" }
+
 local function built(run, options)
   local context = run:must(tls.context(options))
   run.accepted = true
@@ -14,11 +17,11 @@ local function built(run, options)
 end
 
 return function(add)
-  local function makes(name, options_of, text)
+  local function makes(name, options_of, text, more)
     add(name, function()
       local options = options_of()
       return function(run) built(run, options) end
-    end, text)
+    end, text, more)
   end
 
   local function encrypted()
@@ -70,7 +73,7 @@ return function(add)
   makes("a context from a URI", function()
     local path = helper.temp_file(encrypted() .. leaf.certificate)
     return { role = "server", key_uri = "file:" .. path, password = function() return "secret" end }
-  end)
+  end, nil, STORE)
 
   makes("a context with keys elsewhere", function()
     return { role = "server", certificate = leaf.certificate, sign = function() end, remote_keys = nil }
@@ -97,7 +100,7 @@ return function(add)
 
   makes("! a URI without a key", function()
     return { role = "server", key_uri = "file:" .. helper.temp_file(leaf.certificate) }
-  end, "key_uri: ")
+  end, "key_uri: ", STORE)
 
   makes("! a key of another certificate", function()
     return { role = "server", certificate = leaf.certificate, key = ca.key }

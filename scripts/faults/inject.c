@@ -7,7 +7,7 @@
  *   inject.live()                → blocks that OpenSSL, that the module holds
  *   inject.queue()               → the first error in OpenSSL's queue, or nil; empties it
  *   inject.sign(key, scheme, digest or nil, message)  → a signature by the PEM key; nothing fails meanwhile
- *   inject.places, inject.known  see places.h. It must be loaded before anything of OpenSSL's is called. */
+ *   inject.places, known, spare  see places.h. It must be loaded before anything of OpenSSL's is called. */
 #define _GNU_SOURCE
 #include "../../src/compat.h"
 #include "places.h"
@@ -91,7 +91,7 @@ static bool fails(const char *what)
 {
     if (!is_armed(what))
         return false;
-    bool now = --left <= 0 && left > -times;
+    bool now = --left <= 0 && left > -times && !places_spared();
     places_note(first - left, now);
     if (now)
         tell_where();
@@ -381,11 +381,10 @@ __attribute__((visibility("default"))) int luaopen_inject(lua_State *L);
 
 int luaopen_inject(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"arm", inject_arm},     {"disarm", inject_disarm},
-                                         {"live", inject_live},   {"ready", inject_ready},
-                                         {"queue", inject_queue}, {"leaks", inject_leaks},
-                                         {"sign", inject_sign},   {"places", places_round},
-                                         {"known", places_known}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"arm", inject_arm},     {"disarm", inject_disarm}, {"live", inject_live}, {"ready", inject_ready},
+        {"queue", inject_queue}, {"leaks", inject_leaks},   {"sign", inject_sign}, {"places", places_round},
+        {"known", places_known}, {"spare", places_spare},   {NULL, NULL}};
     void *ud;
     if (!CRYPTO_set_mem_functions(for_openssl, more_for_openssl, from_openssl))
         return luaL_error(L, "OpenSSL has allocated already");

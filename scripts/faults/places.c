@@ -89,6 +89,30 @@ void places_note(lua_Integer n, bool fails)
         p->first = n;
 }
 
+static char spared[128]; /* with a space before and behind each */
+
+int places_spare(lua_State *L)
+{
+    snprintf(spared, sizeof spared, " %s ", luaL_optstring(L, 1, ""));
+    return 0;
+}
+
+bool places_spared(void)
+{
+    void *frames[64];
+    char name[sizeof spared];
+    Dl_info caller;
+    int n = spared[2] != '\0' ? backtrace(frames, 64) : 0;
+    for (int i = 0; i < n; i++) {
+        if (!dladdr(frames[i], &caller) || caller.dli_sname == NULL)
+            continue;
+        snprintf(name, sizeof name, " %s ", caller.dli_sname);
+        if (strstr(spared, name) != NULL)
+            return true;
+    }
+    return false;
+}
+
 static int compare(const void *a, const void *b)
 {
     lua_Integer x = *(const lua_Integer *)a, y = *(const lua_Integer *)b;

@@ -3,6 +3,7 @@
 --   prepare()   what may not fail → play(run), which is called again and again, with a run of scripts/faults/run.lua
 --   like(err)   "!" before the name: it must fail, by such an error
 --   believed(run)   such a run, if somebody was content who must not be. Default: a side has got the other's byte
+--   spares      functions of OpenSSL's: what they call does not fail
 --   notices     an interrupted call may be noticed here
 --   without     { kind = why }: kinds of faults that it is not repeated with
 
