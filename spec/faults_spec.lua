@@ -71,6 +71,10 @@ describe("with a fault", function()
     end
   end)
 
+  it("a session that OpenSSL's cache finds no memory for is not touched once it is freed", function()
+    survives("early data", "openssl", 2700, 3100)
+  end)
+
   it("a pre-shared key's identity that finds no memory is a failure, not a peer without one", function()
     survives("a pre-shared key on TLS 1.2", "openssl", 690, 770)
   end)

@@ -379,8 +379,6 @@ void cotls_hooks_install(struct cotls_ctx *x)
         SSL_CTX_sess_set_get_cb(ctx, cotls_hook_session_get);
     if (hooks_in & (1U << HOOK_SESSION_GET | 1U << HOOK_SESSION_NEW))
         open_cache(x);
-    if (hooks_in & (1U << HOOK_SESSION_NEW))
-        SSL_CTX_sess_set_new_cb(ctx, cotls_hook_new_session);
     if (hooks_in & (1U << HOOK_SESSION_REMOVE))
         SSL_CTX_sess_set_remove_cb(ctx, cotls_hook_session_remove);
     if (hooks_in & (1U << HOOK_TICKET_KEY))

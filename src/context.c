@@ -199,6 +199,7 @@ static void set_defaults(struct cotls_ctx *x)
     SSL_CTX_set_cert_verify_callback(ctx, cotls_hook_verify, NULL);
     SSL_CTX_set_app_data(ctx, x);
     SSL_CTX_set_info_callback(ctx, cotls_hook_info);
+    SSL_CTX_sess_set_new_cb(ctx, cotls_hook_new_session);
     SSL_CTX_set_alpn_select_cb(ctx, cotls_hook_alpn, NULL);
     SSL_CTX_set_tlsext_status_cb(ctx, cotls_hook_status);
     SSL_CTX_set_tlsext_servername_callback(ctx, cotls_hook_server_name);

@@ -177,7 +177,10 @@ SSL_SESSION *cotls_hook_session_get(SSL *ssl, const unsigned char *id, int n, in
     const struct cotls_answer *w = cotls_ask(c, HOOK_SESSION_GET, id, (size_t)n, NULL);
     if (w == NULL || w->data == NULL)
         return NULL;
-    return cotls_session_decode(w->data, w->len, id, (size_t)n);
+    SSL_SESSION *session = cotls_session_decode(w->data, w->len, id, (size_t)n);
+    if (session != NULL)
+        cotls_session_cached(c, session, true); /* OpenSSL does, too, and finds it there */
+    return session;
 }
 
 /* SSL_CTX_sess_set_remove_cb(3) */
@@ -297,6 +300,8 @@ int cotls_hook_new_session(SSL *ssl, SSL_SESSION *session)
         if (!SSL_is_server(ssl))
             cotls_session_mark(c, session);
     }
+    if (SSL_is_server(ssl))
+        cotls_session_cached(c, session, false);
     return cotls_session_new(c, session);
 }
 

@@ -532,6 +532,7 @@ int cotls_ticket_answer(const struct cotls_conn *c, const unsigned char *key, un
 bool cotls_tickets_for_names(struct cotls_ctx *x);
 bool cotls_ticket_is_ours(const struct cotls_conn *c, const unsigned char *name);
 void cotls_tickets_free(struct cotls_tickets *t);
+void cotls_session_cached(struct cotls_conn *c, SSL_SESSION *session, bool looked_up);
 
 /* ---- early.c ---- */
 

@@ -151,6 +151,35 @@ bool cotls_tickets_for_names(struct cotls_ctx *x)
     return true;
 }
 
+/* ---- a server's cache ---- */
+
+/* Does OpenSSL put a session of the connection into its own cache? One that was looked up always, where there is one. */
+static bool is_cached(const SSL *ssl, SSL_CTX *ctx, bool looked_up)
+{
+    bool by_id = (SSL_get_options(ssl) & SSL_OP_NO_TICKET) != 0 || SSL_CTX_sess_get_remove_cb(ctx) != NULL;
+    bool once = SSL_get_max_early_data(ssl) > 0 && (SSL_get_options(ssl) & SSL_OP_NO_ANTI_REPLAY) == 0;
+    return (SSL_CTX_get_session_cache_mode(ctx) & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0 &&
+           (looked_up || SSL_version(ssl) < TLS1_3_VERSION || by_id || once);
+}
+
+static bool is_in_table(SSL_CTX *ctx, const SSL_SESSION *session)
+{
+    return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), session) == session;
+}
+
+/* Where OpenSSL's table of sessions finds no memory for one, its list names it nevertheless, without holding it
+ * (SSL_CTX_add_session), and would touch it once it is freed. It is put in again; where that fails too, it is never
+ * freed. */
+void cotls_session_cached(struct cotls_conn *c, SSL_SESSION *session, bool looked_up)
+{
+    SSL_CTX *ctx = c->ctx->ssl_ctx;
+    if (!is_cached(c->ssl, ctx, looked_up) || is_in_table(ctx, session))
+        return;
+    SSL_CTX_add_session(ctx, session);
+    if (!is_in_table(ctx, session))
+        SSL_SESSION_up_ref(session);
+}
+
 /* 0: none are kept */
 static bool set_session_cache(lua_State *L, struct cotls_ctx *x)
 {
@@ -204,7 +233,6 @@ static bool set_resume(lua_State *L, struct cotls_ctx *x)
     if (x->cache == NULL)
         return cotls_refuse(L, "no memory");
     SSL_CTX_set_session_cache_mode(x->ssl_ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(x->ssl_ctx, cotls_hook_new_session);
     return true;
 }
 

@@ -88,7 +88,7 @@ return function(add)
     uv.os_setenv("SSL_CERT_FILE", helper.temp_file(ca.certificate .. helper.other_ca.certificate .. leaf.certificate))
     uv.os_setenv("SSL_CERT_DIR", helper.temp_dir())
     return {}
-  end)
+  end, nil, STORE)
 
   makes("! a wrong password", function()
     return { role = "server", certificate = leaf.certificate, key = encrypted(), password = "wrong" }
