@@ -170,6 +170,11 @@ describe("The drop-in's pre-shared keys", function()
   local BYTES = bytes.of_hex(KEY)
   local pair = { DROP_IN, DROP_IN }
 
+  -- What a client's function is given: TLS 1.3 has no hints.
+  local function hint_of(version, hint)
+    return version.protocol == "tlsv1_2" and hint or "nil"
+  end
+
   for _, version in ipairs(VERSIONS) do
     local params = { protocol = version.protocol, verify = "peer", cafile = FILES.ca }
     local flag = version.protocol:gsub("^tlsv", "-tls")
@@ -178,7 +183,7 @@ describe("The drop-in's pre-shared keys", function()
       local client, server = talk(pair, { params = params, psk = { "me", BYTES } },
         { params = { protocol = version.protocol }, psk = { "me", BYTES } })
       check_alike(client, server, version)
-      assert.equal("nil", client.peer)
+      assert.same({ "nil", hint_of(version, "a hint") }, { client.peer, client.hint })
       client = talk(pair, { params = params, psk = { "me", "another key" } },
         { params = { protocol = version.protocol }, psk = { "me", BYTES } })
       assert.is_not.equal("talked", client.result)
@@ -187,12 +192,13 @@ describe("The drop-in's pre-shared keys", function()
     it("open openssl's server, " .. version.name, function()
       local port = helper.free_port()
       local server = helper.start { "openssl", "s_server", "-accept", "127.0.0.1:" .. port, "-nocert", "-psk", KEY,
-        "-psk_identity", "me", flag, "-rev" }
+        "-psk_identity", "me", "-psk_hint", "openssl's", flag, "-rev" }
       server:wait_for "ACCEPT"
       local client = start(DROP_IN, port, { params = params, psk = { "me", BYTES } })
       client:wait(20)
       server:stop()
       assert.truthy(client.stdout:find "result: another line", client.stdout .. client.stderr)
+      assert.truthy(client.stdout:find("hint: " .. hint_of(version, "openssl's"), 1, true), client.stdout)
       client:stop()
     end)
 

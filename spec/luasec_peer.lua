@@ -45,7 +45,11 @@ local function context_of(params)
       return identity == wish.psk[1] and wish.psk[2] or nil
     end }
   elseif wish.psk then
-    params.psk = function() return wish.psk[1], wish.psk[2] end
+    params.psk = function(hint, ...)
+      say("hint", hint)
+      assert(select("#", ...) == 2 and ... == 255 and select(2, ...) == 512)
+      return wish.psk[1], wish.psk[2]
+    end
   end
   return assert(ssl.newcontext(params))
 end

@@ -3,6 +3,7 @@
 
 local socket = require "socket"
 local compat = require "cotls.compat"
+local core = require "cotls.core"
 local tls = require "cotls"
 local bytes = require "spec.bytes"
 local helper = require "spec.helper"
@@ -1062,22 +1063,90 @@ describe("the drop-in", function()
         return identity == "me" and "0123456789abcdef" or nil
       end
       for i, psk in ipairs { key_of, { hint = "who?", callback = key_of } } do
+        local given
         local server, client = connected(ssl, { mode = "server", protocol = protocol, psk = psk }, ssl,
-          { mode = "client", protocol = protocol, psk = function(_, max_identity, max_key)
-            assert.truthy(max_identity > 0 and max_key > 0)
+          { mode = "client", protocol = protocol, psk = function(...)
+            given = { ... }
             return "me", "0123456789abcdef"
           end })
         assert.same({ "me", true }, asked, i)
+        assert.same({ i == 2 and protocol == "tlsv1_2" and "who?" or nil, 255, 512 }, given)
         server:close()
         client:close()
       end
-      local server, client = pair(ssl, { mode = "server", protocol = protocol, psk = key_of }, ssl,
-        { mode = "client", protocol = protocol, psk = function() return "you", "0123456789abcdef" end })
-      assert.is_false((shake(server, client)))
+      local long = ("x"):rep(600)
+      for _, answer in ipairs { { "you", "0123456789abcdef" }, { "me", "wrong" }, {}, { "me" }, { long, long },
+        { "me", long }, { {}, "x" }, { "", "x" } } do
+        local server, client = pair(ssl, { mode = "server", protocol = protocol, psk = key_of }, ssl,
+          { mode = "client", protocol = protocol, psk = function() return answer[1], answer[2] end })
+        assert.is_false((shake(server, client)))
+        server:close()
+        client:close()
+      end
+    end)
+  end
+
+  it("asks a client's psk again with the hint of a server that has TLS 1.2 alone", function()
+    local hints = {}
+    local server, client = connected(ssl, { mode = "server", protocol = "tlsv1_2", psk = { hint = "a number",
+      callback = function(identity, max) return identity == "7" and max == 512 and "12" or nil end } }, ssl,
+      { mode = "client", protocol = "any", psk = function(hint)
+        hints[#hints + 1] = hint or "none"
+        if hint == "a number" then return 7, 12 end
+      end })
+    assert.same({ "none", "a number" }, hints)
+    server:close()
+    client:close()
+  end)
+
+  it("says why a client's psk has none", function()
+    for reason, give in pairs { ["psk identity not found"] = function() end,
+      ["on_psk failed: mine"] = function() error("mine", 0) end } do
+      local server, client = pair(ssl, { mode = "server", protocol = "tlsv1_2", psk = print }, ssl,
+        { mode = "client", protocol = "tlsv1_2", psk = give })
+      assert.same({ false, reason }, { select(3, shake(server, client)) })
+      server:close()
+      client:close()
+    end
+  end)
+
+  it("lets both sides' psk wait", function()
+    local waits = 0
+    local function wait()
+      coroutine.yield()
+      waits = waits + 1
+    end
+    local shaken
+    local co = coroutine.create(function()
+      local server, client = connected(ssl, { mode = "server", protocol = "tlsv1_2", psk = function()
+        wait()
+        return "0123456789abcdef"
+      end }, ssl, { mode = "client", protocol = "tlsv1_2", psk = function()
+        wait()
+        return "me", "0123456789abcdef"
+      end })
+      shaken = true
       server:close()
       client:close()
     end)
-  end
+    for _ = 1, 3 do assert(coroutine.resume(co)) end
+    assert.same({ 2, true }, { waits, shaken })
+  end)
+
+  it("refuses psk where OpenSSL can't wait for its function", function()
+    core.set_async(false)
+    local ok, err = pcall(function()
+      for _, params in ipairs { { mode = "client", psk = print }, { mode = "server", psk = print },
+        { mode = "server", psk = { hint = "who?", callback = print } } } do
+        params.protocol = "any"
+        assert.matches("^on_psk: OpenSSL can't suspend a handshake", select(2, ssl.newcontext(params)))
+        params.protocol = "tlsv1_3"
+        assert(ssl.newcontext(params))
+      end
+    end)
+    core.set_async(true)
+    assert(ok, err)
+  end)
 
   it("refuses psk of other shapes", function()
     for _, psk in ipairs { 1, "x", { hint = "x" }, { callback = print } } do

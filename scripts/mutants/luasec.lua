@@ -15,6 +15,16 @@ return {
     name = "server names of the drop-in take no demand away from who is not verified by the one that is chosen",
   },
   {
+    check = "A client's psk is given the server's hint", file = "lua/cotls/luasec/handshake.lua",
+    from = "s.context.client_psk(hint, IDENTITY_MAX, KEY_MAX)", to = "s.context.client_psk(nil, IDENTITY_MAX, KEY_MAX)",
+    spec = SPEC, name = "the drop-in has LuaSec 1.3's psk, in tlsv1_2",
+  },
+  {
+    check = "A psk that can't be waited for is refused", file = "lua/cotls/luasec/context.lua",
+    from = "if hook then return hook(s) end", to = "if hook then hook(s) end", spec = SPEC,
+    name = "the drop-in refuses psk where OpenSSL can't wait for its function",
+  },
+  {
     check = "A strict server name is refused", file = "lua/cotls/luasec/handshake.lua",
     from = "if name and s.sni and s.strict_sni then return nil end", to = "", spec = SPEC,
     name = "server names of the drop-in are refused where that is asked for",

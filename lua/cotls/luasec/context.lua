@@ -72,7 +72,7 @@ local function keeper(method, field, hook)
     local s = state_of(ctx)
     check_function(fn, 2, method, 2)
     s[field] = fn
-    if hook then hook(s) end
+    if hook then return hook(s) end
     return true
   end
 end
@@ -131,6 +131,7 @@ function context.setmode(ctx, mode)
   if mode == "server" then
     core.change_context(s.core, { role = "server" })
     apply_verify(s)
+    if s.hooked then return handshake.hook(s) end
   end
   return true
 end
@@ -234,7 +235,7 @@ end
 -- ---- what only LuaSec 1.3 has ----
 
 --- A client's function: given the server's hint, and the most bytes of each, it gives identity and key.
-context.setclientpskcb = keeper("setclientpskcb", "client_psk")
+context.setclientpskcb = keeper("setclientpskcb", "client_psk", handshake.hook)
 
 --- A server's function: given an identity and the most bytes of a key, it gives the key, or nil.
 context.setserverpskcb = keeper("setserverpskcb", "server_psk", handshake.hook)

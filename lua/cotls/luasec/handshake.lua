@@ -55,33 +55,46 @@ local function on_client_hello(conn, hello)
   return true
 end
 
-local KEY_MAX, IDENTITY_MAX = 512, 128 -- OpenSSL's PSK_MAX_PSK_LEN, and what it lets TLS 1.2 have of an identity
+local KEY_MAX, IDENTITY_MAX = 512, 255 -- OpenSSL's PSK_MAX_PSK_LEN, and PSK_MAX_IDENTITY_LEN without the NUL
 
-local function on_psk(conn, identity)
+-- A key or an identity, which may be a number; nil: it is none, or too long.
+local function text_of(value, max)
+  local text = (type(value) == "string" or type(value) == "number") and tostring(value) or ""
+  return #text > 0 and #text <= max and text or nil
+end
+
+local function on_server_psk(conn, identity)
   local s = states[conn]
   local give = s and (s.active or s.context).server_psk
-  local key = give and give(identity, KEY_MAX)
-  if type(key) == "string" and #key > 0 then return key end
+  return give and text_of(give(identity, KEY_MAX), KEY_MAX)
+end
+
+-- A client's: the hint is nil where the server has none, and before TLS 1.3's ClientHello.
+local function on_client_psk(conn, hint)
+  local s = states[conn]
+  if not s then return nil end
+  local identity, key = s.context.client_psk(hint, IDENTITY_MAX, KEY_MAX)
+  identity, key = text_of(identity, IDENTITY_MAX), text_of(key, KEY_MAX)
+  if identity and key then return identity, key end
   return nil
 end
 
+local function hooks_of(context)
+  if context.mode ~= "server" and context.client_psk then return { on_psk = on_client_psk } end
+  return { on_client_hello = on_client_hello, on_psk = context.server_psk and on_server_psk or nil }
+end
+
 --- From now on the hooks are asked on connections of the context.
+-- @return true; false and why not, where OpenSSL can't wait for them
 function handshake.hook(context)
-  local hooks = { on_client_hello = on_client_hello, on_psk = context.server_psk and on_psk or nil }
+  local hooks = hooks_of(context)
+  local ok, err = core.change_context(context.core, { hooks = hooks, on_psk = hooks.on_psk ~= nil or nil })
   context.hooked = true
-  return core.change_context(context.core, { hooks = hooks, on_psk = hooks.on_psk ~= nil or nil })
+  if ok then return true end
+  return false, err.reason
 end
 
 -- ---- connections ----
-
--- A client's key is asked for now: what the server might hint at comes too late for that, and TLS 1.3 has no hints.
-local function ask_psk(context)
-  local identity, key = context.client_psk(nil, IDENTITY_MAX, KEY_MAX)
-  if type(identity) ~= "string" or type(key) ~= "string" or identity == "" or key == "" then return end
-  if identity == context.psk_identity and key == context.psk_key then return end
-  context.psk_identity, context.psk_key = identity, key
-  core.change_context(context.core, { psk = { [identity] = key } })
-end
 
 -- What is done once, before the first connection.
 local function prepare(context)
@@ -117,7 +130,6 @@ function handshake.connection(self, s)
   if s.conn then return s.conn end
   local context = s.context
   prepare(context)
-  if context.client_psk and context.mode == "client" then ask_psk(context) end
   local conn, err = wrap(self, s)
   if not conn then return nil, err end
   if context.hooked then states[conn] = s end
