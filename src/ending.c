@@ -17,7 +17,7 @@ int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
     return raise ? lua_error(L) : cotls_nil_error(L);
 }
 
-const char *cotls_slot_name(const struct cotls_slot *s)
+static const char *slot_name(const struct cotls_slot *s)
 {
     return s->next != NULL ? s->next->name : s->op->name;
 }
@@ -25,7 +25,7 @@ const char *cotls_slot_name(const struct cotls_slot *s)
 int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
                    const char *reason)
 {
-    cotls_error_plain(L, code, cotls_slot_name(s), reason);
+    cotls_error_plain(L, code, slot_name(s), reason);
     return cotls_end(L, c, s);
 }
 
@@ -35,7 +35,7 @@ int cotls_end_closed(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 }
 
 /* Did only sending fail? What arrives can still be read then. */
-bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s)
+static bool only_sending(const struct cotls_conn *c, const struct cotls_slot *s)
 {
     return s->op->slot != SLOT_READ && c->send_errno != 0 && c->ssl_error == SSL_ERROR_SYSCALL;
 }
@@ -57,12 +57,12 @@ void cotls_push_failure(lua_State *L, const char *operation)
 int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enum cotls_step step)
 {
     bool told = c->failed, ends = step != STEP_REFUSED && step != STEP_LIMIT;
-    bool lasts = ends && !s->op->handshake && step == STEP_FAIL && !cotls_only_sending(c, s);
+    bool lasts = ends && !s->op->handshake && step == STEP_FAIL && !only_sending(c, s);
     c->failed = told || lasts || (ends && s->op->handshake);
     if (told)
-        cotls_push_failure(L, cotls_slot_name(s));
+        cotls_push_failure(L, slot_name(s));
     else
-        cotls_error_conn(L, c, cotls_slot_name(s), step);
+        cotls_error_conn(L, c, slot_name(s), step);
     if (ends && s->op->handshake) {
         c->failed = told;
         cotls_conn_close(L, 1, false);
@@ -76,15 +76,15 @@ int cotls_end_step(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, enu
 /* Lua is about to run: the error of the step is made before it meets another one's queue. */
 void cotls_keep_error(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    if (s->step != STEP_FAIL || c->failed || cotls_only_sending(c, s))
+    if (s->step != STEP_FAIL || c->failed || only_sending(c, s))
         return;
     c->failed = true; /* also without memory for the error */
-    cotls_error_conn(L, c, cotls_slot_name(s), s->step);
+    cotls_error_conn(L, c, slot_name(s), s->step);
     lua_setiuservalue(L, 1, UV_ERROR);
 }
 
 /* Is it a handshake that handshake_timeout bounds, the first or a renegotiation? */
-bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s)
+static bool shaking(const struct cotls_conn *c, const struct cotls_slot *s)
 {
     return s->op->handshake && (!c->established || c->renegotiating);
 }
@@ -94,7 +94,7 @@ double cotls_deadline(struct cotls_conn *c, struct cotls_slot *s)
 {
     if (s->deadline == 0)
         s->deadline = s->timeout < 0 ? HUGE_VAL : cotls_now() + s->timeout;
-    if (cotls_shaking(c, s) && c->handshake_deadline < s->deadline)
+    if (shaking(c, s) && c->handshake_deadline < s->deadline)
         return c->handshake_deadline;
     return s->deadline;
 }
@@ -102,7 +102,7 @@ double cotls_deadline(struct cotls_conn *c, struct cotls_slot *s)
 /* A timeout of 0 is no time that passes: only the handshake's own can be up then. */
 bool cotls_time_is_up(struct cotls_conn *c, struct cotls_slot *s, double now)
 {
-    bool whole = cotls_shaking(c, s) && now >= c->handshake_deadline;
+    bool whole = shaking(c, s) && now >= c->handshake_deadline;
     return whole || (s->timeout != 0 && now >= cotls_deadline(c, s));
 }
 
@@ -114,8 +114,8 @@ int cotls_end_want(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, boo
 
 int cotls_end_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    bool whole = cotls_shaking(c, s) && cotls_now() >= c->handshake_deadline;
-    cotls_error_plain(L, "timeout", cotls_slot_name(s),
+    bool whole = shaking(c, s) && cotls_now() >= c->handshake_deadline;
+    cotls_error_plain(L, "timeout", slot_name(s),
                       whole ? "the handshake took longer than handshake_timeout" : "timed out");
     if (whole)
         cotls_conn_close(L, 1, false);
@@ -126,7 +126,7 @@ int cotls_end_timeout(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 int cotls_end_cancelled(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, bool given)
 {
     if (!given)
-        cotls_error_plain(L, "cancelled", cotls_slot_name(s), lua_tostring(L, -1));
+        cotls_error_plain(L, "cancelled", slot_name(s), lua_tostring(L, -1));
     if (s->op->handshake)
         cotls_conn_close(L, 1, false);
     return cotls_end(L, c, s);

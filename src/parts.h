@@ -56,10 +56,7 @@ void cotls_loop_open(lua_State *L); /* core is on top [-0, +0] */
 
 /* ---- ending.c: how an operation ends ---- */
 
-const char *cotls_slot_name(const struct cotls_slot *s);
-bool cotls_shaking(const struct cotls_conn *c, const struct cotls_slot *s);
 void cotls_push_failure(lua_State *L, const char *operation);
-bool cotls_only_sending(const struct cotls_conn *c, const struct cotls_slot *s);
 int cotls_end(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 int cotls_end_with(lua_State *L, struct cotls_conn *c, struct cotls_slot *s, const char *code,
                    const char *reason);
@@ -86,7 +83,6 @@ void cotls_call_method(lua_State *L, const char *name);
 
 /* ---- slot.c ---- */
 
-struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op);
 bool cotls_slot_held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s);
 bool cotls_slot_busy(lua_State *L, struct cotls_conn *c, const struct cotls_op *op);
 void cotls_slot_hold(lua_State *L, struct cotls_slot *s);
@@ -493,7 +489,6 @@ bool cotls_same_verification(const struct cotls_ctx *x, const struct cotls_ctx *
 /* ---- session.c ---- */
 
 extern const luaL_Reg cotls_session_methods[];
-bool cotls_digest(const struct cotls_text *texts, size_t count, unsigned char digest[COTLS_DIGEST]);
 int cotls_session(lua_State *L);
 int cotls_is_session(lua_State *L);
 void cotls_session_option(lua_State *L, int index, struct cotls_conn *c);

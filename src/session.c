@@ -24,7 +24,7 @@ static bool add_text(EVP_MD_CTX *md, struct cotls_text text)
 }
 
 /* The digest of texts, each with its length; false: no memory. */
-bool cotls_digest(const struct cotls_text *texts, size_t count, unsigned char digest[COTLS_DIGEST])
+static bool digest_of(const struct cotls_text *texts, size_t count, unsigned char digest[COTLS_DIGEST])
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL);
@@ -43,7 +43,7 @@ static bool digest_verified(const struct cotls_conn *c, unsigned char digest[COT
         {c->names, c->names_len},
         {(const char *)c->dane, c->dane_len},
     };
-    return cotls_digest(texts, sizeof texts / sizeof *texts, digest);
+    return digest_of(texts, sizeof texts / sizeof *texts, digest);
 }
 
 /* ---- marking and offering ---- */
@@ -140,7 +140,7 @@ static bool find_key(struct cotls_conn *c, unsigned char key[COTLS_DIGEST])
         {c->session_key.data != NULL ? "key" : "peer", c->session_key.data != NULL ? 3 : 4},
         peer,
     };
-    return cotls_digest(texts, sizeof texts / sizeof *texts, key);
+    return digest_of(texts, sizeof texts / sizeof *texts, key);
 }
 
 /* A client's handshake begins: what its context remembers is offered, unless the caller has given a session. */

@@ -58,7 +58,7 @@ bool cotls_slot_held(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 }
 
 /* A handshake, and whatever is the whole connection's, stands in the reader's place. */
-struct cotls_slot *cotls_slot_of(struct cotls_conn *c, const struct cotls_op *op)
+static struct cotls_slot *slot_of(struct cotls_conn *c, const struct cotls_op *op)
 {
     return &c->slot[op->slot == SLOT_WRITE ? SLOT_WRITE : SLOT_READ];
 }
@@ -89,7 +89,7 @@ struct cotls_slot *cotls_slot_claim(struct cotls_conn *c, const struct cotls_op 
 {
     bool first = !c->established && !op->handshake && op->slot != SLOT_WHOLE;
     const struct cotls_op *now = first ? &cotls_op_do_handshake : op;
-    struct cotls_slot *s = cotls_slot_of(c, now);
+    struct cotls_slot *s = slot_of(c, now);
     if (c->asks != NULL && c->asks->at == s)
         cotls_asks_abandon(c->asks);
     c->resume[s - c->slot] = NULL;
@@ -102,7 +102,7 @@ struct cotls_slot *cotls_slot_claim(struct cotls_conn *c, const struct cotls_op 
 /* The handshake is done, for the operation that needed it first. */
 struct cotls_slot *cotls_slot_next(lua_State *L, struct cotls_conn *c, struct cotls_slot *s)
 {
-    struct cotls_slot *to = cotls_slot_of(c, s->next);
+    struct cotls_slot *to = slot_of(c, s->next);
     struct cotls_slot from = *s;
     s->op = NULL;
     *to = from;
