@@ -18,7 +18,7 @@ local client_hello = {}
 
 -- ---- making ----
 
-function client_hello.numbers(list, format)
+local function numbers(list, format)
   local parts = {}
   for i, number in ipairs(list) do parts[i] = bytes.pack(format or ">I2", number) end
   return table.concat(parts)
@@ -26,7 +26,7 @@ end
 
 -- One list behind its length.
 function client_hello.list(width, list, format)
-  return bytes.pack(">s" .. width, client_hello.numbers(list, format))
+  return bytes.pack(">s" .. width, numbers(list, format))
 end
 
 function client_hello.protocols(...)
@@ -43,7 +43,7 @@ function client_hello.build(fields)
     block = bytes.pack(">s2", table.concat(parts))
   end
   local body = bytes.pack(">I2 c32 s1 s2 s1", fields.version or 0x0303, fields.random or ("r"):rep(32),
-    fields.session_id or "", client_hello.numbers(fields.ciphers or {}), "\0") .. block
+    fields.session_id or "", numbers(fields.ciphers or {}), "\0") .. block
   return bytes.pack(">BI3", 1, #body) .. body
 end
 
