@@ -462,11 +462,7 @@ describe("getters", function()
   end)
 
   it("answer after a failed handshake", function()
-    local contexts = {
-      client = helper.client_context { ca = helper.other_ca.certificate },
-      server = helper.contexts().server,
-    }
-    local client, server = helper.pair(nil, nil, nil, contexts)
+    local client, server = helper.pair(nil, nil, nil, helper.strangers())
     local results = helper.together {
       function() return client:connect() end,
       function() return server:accept() end,

@@ -178,8 +178,7 @@ describe("the code", function()
   end)
 
   it("\"verify\"", function()
-    local client, server = helper.pair(nil, nil, nil,
-      { client = helper.client_context { ca = helper.other_ca.certificate }, server = helper.contexts().server })
+    local client, server = helper.pair(nil, nil, nil, helper.strangers())
     local got = helper.together { function() return client:connect() end, function() return server:accept() end }
     local err = fails("verify", "connect", compat.unpack(got[1], 1, 2))
     assert.same({ code = 20, text = err.verify.text, depth = 0, subject = "CN=leaf" }, err.verify)

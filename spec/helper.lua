@@ -95,6 +95,11 @@ function helper.contexts(version)
   return made[key]
 end
 
+--- { client =, server = }: of which the client doesn't trust the server.
+function helper.strangers()
+  return { client = helper.client_context { ca = helper.other_ca.certificate }, server = helper.contexts().server }
+end
+
 -- ---- descriptors ----
 
 -- A relay may write to an end that is closed; libuv's handler keeps SIGPIPE from ending the process.

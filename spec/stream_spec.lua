@@ -434,10 +434,7 @@ describe("output", function()
   end)
 
   it("carries the alert of a failed handshake", function()
-    local some = {
-      client = helper.client_context { ca = helper.other_ca.certificate },
-      server = helper.contexts().server,
-    }
+    local some = helper.strangers()
     local a, b = streams.pipes(64)
     local client = assert(some.client:wrap(a, { server_name = "localhost" }))
     local server = assert(some.server:wrap(b))

@@ -264,9 +264,7 @@ describe("the shapes in the types file", function()
   end
 
   setup(function()
-    local client, server = helper.pair("TCP", nil, nil, {
-      client = helper.client_context { ca = helper.other_ca.certificate }, server = helper.contexts().server,
-    })
+    local client, server = helper.pair("TCP", nil, nil, helper.strangers())
     helper.together {
       function() note_error(select(2, client:connect())) end, -- verify, and an alert that is sent
       function() note_error(select(2, server:accept())) end, -- an alert that is received
