@@ -152,6 +152,22 @@ describe("the yielding drop-in", function()
     assert.same({ "ping", "pong", "closed" }, told)
   end)
 
+  it("is told when another coroutine closes meanwhile", function()
+    local got
+    with({ yielding = true }, function()
+      local server, client = secure.connected(ssl, nil, ssl)
+      client:settimeout(nil)
+      assert(luv.run(function()
+        luv.spawn(function() got = { client:receive("*l", "so far ") } end)
+        luv.sleep(0.01)
+        client:close()
+        return true
+      end))
+      server:close()
+    end)
+    assert.same({ nil, "closed", "so far " }, { got[1], got[2], got[3] })
+  end)
+
   it("honours timeouts there", function()
     local got
     with({ yielding = true }, function()

@@ -96,6 +96,7 @@ describe("make_certificate", function()
       local text = text_of(assert(make { subject = subject, names = { "x" } }).certificate)
       assert.is_truthy(text:find("Subject: " .. subject, 1, true), subject .. "\n" .. text)
     end
+    assert.matches("Subject: CN=a b,O=c\n", text_of(make({ subject = "  CN = a b , O =  c" }).certificate))
     -- the attributes of one RDN are a set, which DER sorts
     assert.matches("Subject: OU=y%+CN=x\n", text_of(make({ subject = "CN=x+OU=y" }).certificate))
     -- without one the first name is the CN

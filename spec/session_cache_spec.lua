@@ -35,6 +35,13 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.is_false(resumed(mine, server, { session_key = "a" }))
     end)
 
+    it("is not what resume = false means", function()
+      local forgetful, server = helper.client_context { max_version = version, resume = false, session_key = "a" },
+        context "server"
+      for _ = 1, 2 do assert.is_false((visit.resumed(forgetful, server))) end
+      assert.equal(0, cached(forgetful))
+    end)
+
     it("takes the context's key", function()
       local mine = client { session_key = "a" }
       assert.is_false(resumed(mine, server))

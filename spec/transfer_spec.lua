@@ -407,6 +407,16 @@ describe("read_limit", function()
     }
   end
 
+  it("ends endless blanks before a number with \"limit\", and loses nothing", function()
+    with_limit(100, (" "):rep(101) .. "7 next", function(conn)
+      local ok, err = conn:read("n")
+      assert.equal("limit", code_of(ok, err))
+      assert.equal(" ", conn:recv(1))
+      assert.equal(7, conn:read("n"))
+      assert.equal(" next", conn:read("a"))
+    end)
+  end)
+
   it("ends an endless line with \"limit\", and loses nothing", function()
     for _, format in ipairs { "l", "L" } do
       local text = ("x"):rep(101) .. "\nnext\n"
