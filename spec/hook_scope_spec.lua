@@ -123,6 +123,46 @@ describe("a handshake after the first one", function()
   end)
 end)
 
+describe("a hook whose coroutine is gone in a renegotiation", function()
+  it("is asked again by the next operation, and its answer counts", function()
+    for _, answer in ipairs { true, false } do
+      local asked = 0
+      local client, server = helper.handshaken(nil, nil, nil, {
+        client = client_context { max_version = "1.2", renegotiation = "allow" },
+        server = helper.server_context(with(ASKED, { renegotiation = "allow-client", on_verify = function(_, ok)
+          asked = asked + 1
+          if asked == 2 then coroutine.yield() end
+          return ok and (asked < 3 or answer)
+        end })),
+      })
+      local other = coroutine.create(function() return client:renegotiate() end)
+      local reader = coroutine.create(function() return server:read() end)
+      for _ = 1, 100 do
+        if asked == 2 then break end
+        assert(coroutine.resume(other))
+        assert(coroutine.resume(reader))
+      end
+      assert.equal(2, asked)
+      reader = nil -- luacheck: ignore 311
+      collectgarbage()
+      collectgarbage()
+      local ok, err = server:write("x\n")
+      assert.equal(3, asked)
+      if answer then
+        assert(ok, err)
+        for _ = 1, 100 do
+          if coroutine.status(other) ~= "dead" then assert(coroutine.resume(other)) end
+        end
+        assert.equal("x", client:read())
+      else
+        assert.equal("hook", helper.code_of(ok, err))
+      end
+      client:close()
+      server:close()
+    end
+  end)
+end)
+
 describe("after a HelloRetryRequest", function()
   it("every hook was called once", function()
     local calls = {}

@@ -36,8 +36,7 @@ for _, version in ipairs { "1.2", "1.3" } do
     end)
 
     it("is not what resume = false means", function()
-      local forgetful, server = helper.client_context { max_version = version, resume = false, session_key = "a" },
-        context "server"
+      local forgetful = helper.client_context { max_version = version, resume = false, session_key = "a" }
       for _ = 1, 2 do assert.is_false((visit.resumed(forgetful, server))) end
       assert.equal(0, cached(forgetful))
     end)
