@@ -49,7 +49,9 @@ describe("key_uri", function()
 
   it("of several keys takes the one to the certificate", function()
     local other = helper.leaf()
-    assert.same({ LEAF.certificate }, (helper.visit(assert(with(uri(other.key .. LEAF.key), nil, LEAF.certificate)))))
+    for _, keys in ipairs { other.key .. LEAF.key, LEAF.key .. other.key } do
+      assert.same({ LEAF.certificate }, (helper.visit(assert(with(uri(keys), nil, LEAF.certificate)))))
+    end
   end)
 
   it("serves a client, too", function()
