@@ -102,6 +102,15 @@ for _, version in ipairs { "1.2", "1.3" } do
       assert.same({ "me" }, asked)
     end)
 
+    it("is asked about identities that are as long as tickets", function()
+      local long = ("i"):rep(120)
+      local seen, served, a, b = meet(client(long), server(function(identity) return identity == long and KEY end))
+      assert.same({ "x", "x" }, { seen, served })
+      assert.same({ long }, asked)
+      a:close()
+      b:close()
+    end)
+
     it("is not asked about tickets of ours", function()
       local keys = { tickets = false, ticket_keys = { ticket_keys = { helper.noise(80) } }, default = {} }
       keys.tickets = { tickets = false }
