@@ -167,24 +167,38 @@ soak: ## churn for SECONDS=600: memory, descriptors, lateness
 	@$(MAKE) --no-print-directory build
 	@$(IN_TREE) $(LUA) scripts/soak.lua seconds=$(SECONDS)
 
-# Counted by gcov, gathered by lcov: the specs, the faults and the churn. What is not
-# run has its reason in docs/testing.md.
-COVERAGE      = build/coverage
-COVERAGE_ARGS = --rc lcov_branch_coverage=1 --rc genhtml_branch_coverage=1 -q
+# Counted by gcov, gathered by lcov: the specs, and short forms of the faults, the random
+# operations, the corpora and the churn; then on LuaJIT the specs of how operations wait
+# there. What is not run has its reason in docs/testing.md.
+COVERAGE        = build/coverage
+COVERAGE_ARGS   = --rc lcov_branch_coverage=1 --rc genhtml_branch_coverage=1 -q
+COVERAGE_FLAGS  = CFLAGS='-O0 -g --coverage'
+COVERAGE_LUAJIT = LUA=luajit BUILD=$(COVERAGE)/luajit $(COVERAGE_FLAGS)
+COVERAGE_SPECS  = leave drive error gc hook_wait luasec memory net stream
 
-coverage: ## which lines and branches the specs, faults and churn run: build/coverage/html
+coverage: ## which lines and branches the specs, faults, fuzz and churn run: build/coverage/html
 	@$(DEPS) build test coverage
+	@$(if $(filter :,$(DEPS)),:,LUA=luajit sh scripts/deps.sh build test)
 	@find $(COVERAGE) -name '*.gcda' -delete 2>/dev/null || :
-	@$(MAKE) --no-print-directory build BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage'
-	@$(MAKE) --no-print-directory coverage-runs BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage'
-	@lcov $(COVERAGE_ARGS) -c -d $(COVERAGE)/obj -o $(COVERAGE)/all.info 2>$(COVERAGE)/lcov.log
+	@$(MAKE) --no-print-directory build BUILD=$(COVERAGE) $(COVERAGE_FLAGS)
+	@$(MAKE) --no-print-directory build $(COVERAGE_LUAJIT)
+	@$(MAKE) --no-print-directory coverage-runs BUILD=$(COVERAGE) $(COVERAGE_FLAGS)
+	@for name in $(COVERAGE_SPECS); do \
+	  COTLS_SLOW=4 $(MAKE) --no-print-directory specs $(COVERAGE_LUAJIT) SPEC=spec/$${name}_spec.lua || \
+	    echo 'cotls: specs have failed on LuaJIT'; done
+	@lcov $(COVERAGE_ARGS) -c -d $(COVERAGE)/obj -d $(COVERAGE)/luajit/obj -o $(COVERAGE)/all.info \
+	  2>$(COVERAGE)/lcov.log
 	@lcov $(COVERAGE_ARGS) -e $(COVERAGE)/all.info '*/src/*' -o $(COVERAGE)/src.info 2>>$(COVERAGE)/lcov.log
 	@genhtml $(COVERAGE_ARGS) -o $(COVERAGE)/html $(COVERAGE)/src.info 2>>$(COVERAGE)/lcov.log
 	@$(LUA) scripts/coverage.lua $(COVERAGE)/src.info
 
 coverage-runs:
 	@COTLS_SLOW=4 $(MAKE) --no-print-directory specs || echo 'cotls: specs have failed; what they ran is counted'
-	@$(MAKE) --no-print-directory faults-run FAULTS="step=300" || echo 'cotls: so have faults'
+	@for faults in 'step=300' 'step=1 kinds=malloc'; do \
+	  $(MAKE) --no-print-directory faults-run FAULTS="$$faults" || echo 'cotls: so have faults'; done
+	@$(IN_TREE) $(LUA) fuzz/episodes.lua 1 100 || echo 'cotls: so has the model'
+	@$(CC) -std=gnu11 -O1 -shared -fPIC $(LUA_CFLAGS) $(OPENSSL_CFLAGS) fuzz/tools.c -o $(BUILD)/tools.so $(OPENSSL_LIBS)
+	@$(IN_TREE) $(LUA) fuzz/replay.lua $(BUILD)/tools.so || echo 'cotls: so have the corpora'
 	@$(IN_TREE) $(LUA) scripts/soak.lua seconds=20 folder=$(BUILD)/soak || echo 'cotls: so has the churn'
 
 demo: ## an HTTPS server, its clients, what they negotiated

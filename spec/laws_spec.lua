@@ -365,8 +365,8 @@ local function defined(command)
   local found = {}
   for line in handle:lines() do
     local kind, name = line:match(" ([A-Z]) ([^%s@]+)")
-    -- a compiler's own (sanitizers, the linker) begin with an underscore
-    if kind and kind ~= "U" and not name:find("^_") then found[#found + 1] = name end
+    -- a compiler's own (sanitizers, the linker) begin with an underscore, but for one of gcov's
+    if kind and kind ~= "U" and not name:find("^_") and name ~= "mangle_path" then found[#found + 1] = name end
   end
   handle:close()
   return found
