@@ -438,9 +438,7 @@ end)
 
 describe("descriptors", function()
   it("come back after every way to end", function()
-    collectgarbage()
-    collectgarbage()
-    local before = helper.count_fds()
+    local before = helper.settled_fds()
     for _ = 1, 3 do
       local client, server, _, relay = helper.handshaken("a relay of 512 bytes, small buffers")
       client:close()

@@ -37,9 +37,7 @@ describe("cotls.cqueues.run", function()
   end)
 
   it("stop ends it although others wait, and closes its descriptors", function()
-    collectgarbage()
-    collectgarbage()
-    local started, before, after = tls.now(), helper.count_fds(), nil
+    local started, before, after = tls.now(), helper.settled_fds(), nil
     local function sleeper()
       scheduler.sleep(30)
       after = true
@@ -292,9 +290,7 @@ end)
 
 it("a coroutine that waits when run is stopped keeps nothing alive", function()
   scheduler.run(function() pair() end)
-  collectgarbage()
-  collectgarbage()
-  local before = helper.count_fds()
+  local before = helper.settled_fds()
   helper.stop_in_mid_wait(scheduler)
   assert.equal(before, helper.count_fds())
 end)

@@ -259,8 +259,7 @@ describe("the file of keylog", function()
 
   it("is closed with the context, and no program that is started has it", function()
     local folder = helper.temp_dir()
-    collectgarbage()
-    local before = helper.count_fds()
+    local before = helper.settled_fds()
     do
       local ctx = helper.client_context { keylog = folder .. "/keys" }
       assert.equal(before + 1, helper.count_fds())
