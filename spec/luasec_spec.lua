@@ -476,6 +476,7 @@ for _, which in ipairs(secure.each) do
     end)
 
     it("takes methods by ssl.core.setmethod", function()
+      finally(function() ssl.core.setmethod("twice", nil) end)
       ssl.core.setmethod("twice", function(self, n) return self, 2 * n end)
       assert.same({ client, 6 }, { client:twice(3) })
     end)
