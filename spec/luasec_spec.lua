@@ -644,6 +644,14 @@ for _, which in ipairs(secure.each) do
       end
     end)
 
+    it("dhparam: what is none is done without", function()
+      local server, client = connected(ssl, secure.server { protocol = "tlsv1_2",
+        dhparam = function() return "nonsense" end }, ssl)
+      assert.truthy(client:info("protocol"))
+      server:close()
+      client:close()
+    end)
+
     it("dhparam gives DHE its parameters", function()
       local pem = helper.openssl { "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048" }
       local asked
