@@ -152,6 +152,46 @@ describe("the yielding drop-in", function()
     assert.same({ "ping", "pong", "closed" }, told)
   end)
 
+  it("lives while it waits, though nobody else holds it, and no longer", function()
+    for _, verb in ipairs { "receive", "send" } do
+      local got, data, seen = nil, helper.noise(4000000), setmetatable({}, { __mode = "k" })
+      with({ yielding = true }, function()
+        local server, client = secure.connected(ssl, nil, ssl)
+        client:settimeout(10 * helper.slow)
+        server:settimeout(10 * helper.slow)
+        seen[client] = true
+        local box = { client }
+        client = nil -- luacheck: ignore 311
+        local function take() return table.remove(box) end
+        assert(luv.run(function()
+          luv.spawn(function() got = { take()[verb](next(seen), verb == "send" and data or "*l") } end)
+          for _ = 1, 3 do
+            luv.sleep(0.001)
+            collectgarbage()
+            collectgarbage()
+          end
+          assert.is_nil(got)
+          assert.is_truthy(next(seen))
+          if verb == "send" then
+            assert.is_true(server:receive(#data) == data)
+          else
+            server:send("hello\n")
+          end
+          helper.until_true(function()
+            luv.sleep(0.001)
+            return got
+          end, verb .. "'s end", 10)
+          return true
+        end))
+        server:close()
+      end)
+      assert.equal(verb == "send" and #data or "hello", got[1])
+      collectgarbage()
+      collectgarbage()
+      assert.is_nil(next(seen))
+    end
+  end)
+
   it("is told when another coroutine closes meanwhile", function()
     local got
     with({ yielding = true }, function()
