@@ -231,7 +231,8 @@ format: ## applies clang-format
 # The interpreter is not instrumented, so the runtimes are preloaded into it, by
 # a wrapper that the specs also get as LUA: the Lua programs they start are
 # checked too, and openssl, curl and others run untouched (scripts/preload.c).
-# ASAN_OPTIONS=fast_unwind_on_malloc=0 shows who called OpenSSL, at some cost.
+# ASAN_OPTIONS=fast_unwind_on_malloc=0 shows who called OpenSSL, at some cost: of
+# minutes for each file on LuaJIT.
 ASAN_CC     ?= gcc
 ASAN_BUILD   = $(BUILD)/asan
 ASAN_LUA     = $(BUILD_DIR)/asan/lua
