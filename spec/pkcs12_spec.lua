@@ -120,6 +120,11 @@ describe("the password of pkcs12", function()
     refused("pkcs12", { "wrong password" }, with(data, "x"))
   end)
 
+  it("that is wrong is told without a MAC, too, where junk looks decrypted", function()
+    local data = export("-nomac")
+    for i = 1, 2000 / helper.slow do refused("pkcs12", { "wrong password" }, with(data, "wrong " .. i)) end
+  end)
+
   it("doesn't help where OpenSSL 3 has put the algorithm aside", function()
     local data = export("-legacy")
     refused("pkcs12", { "the data", "RC2-40-CBC", "legacy provider" }, with(data, "open sesame"))

@@ -33,12 +33,14 @@ static bool is_locked(void)
 static const char *parse(PKCS12 *p12, struct cotls_credential *k, struct cotls_password *password)
 {
     bool whole = password->text == NULL || strlen(password->text) == password->size;
+    /* without a MAC junk may look decrypted, one time in 256 */
+    bool guessed = password->size > 0 && !PKCS12_mac_present(p12); /* opens adds one */
     password->asked = !whole || !opens(p12, password->text);
     if (password->asked)
         return ": wrong password, or damaged";
     if (PKCS12_parse(p12, password->text, &k->key, &k->leaf, &k->chain) != 1) {
         password->asked = is_locked();
-        return ": damaged";
+        return guessed ? ": wrong password, or damaged" : ": damaged";
     }
     if (k->key == NULL)
         return ": no private key in it";
