@@ -53,6 +53,10 @@ describe("with a fault", function()
     survives("! a wrong password of the drop-in's", "lua")
   end)
 
+  it("a drop-in's handshake whose failure finds no memory is not begun for ever", function()
+    survives("! a client without a certificate before the drop-in on TLS 1.2", "lua", 80, 110)
+  end)
+
   it("a drop-in's certificate whose object finds no memory is freed", function()
     survives("the drop-in's certificates", "lua")
   end)

@@ -53,9 +53,9 @@ local shake, over = luasec.handshake, handshake.over
 local function failed(self, s, err)
   local text = words(self, err)
   if not RESUMABLE[err.code] then
+    s.failed = text -- first: whatever raises behind it, dohandshake does not begin anew
     handshake.over(self)
     luasec.fail(self)
-    s.failed = text
   end
   return false, text
 end
