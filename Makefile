@@ -156,7 +156,7 @@ faults-run: $(FAULTS_CORE)
 faults-sweep:
 	@$(IN_TREE) LUA_CPATH="$(BUILD_DIR)/faults/?.so;$(TREE_CPATH)" $(LUA) scripts/faults.lua $(FAULTS)
 
-faults: ## lets each allocation and system call fail once (FAULTS="step=20 words=hook")
+faults: ## lets each allocation and system call fail once (FAULTS="step=new words=hook")
 	@$(DEPS) build test
 	@$(MAKE) --no-print-directory faults-run
 

@@ -4,8 +4,8 @@
 -- behind, or believe anybody whom it refuses otherwise. What is only an interruption must not be seen at all.
 --
 --   faults.lua [step=1] [jobs=2] [kinds=lua,openssl,malloc,calls] [words=…]
---     step: each step-th allocation only; or, of OpenSSL's, "places": the first and the last from each place
---       (scripts/faults/places.c) of a scenario, "new": from each that no scenario before has had
+--     step: each step-th allocation only; "places": of OpenSSL's the first and the last from each place of a scenario
+--       (scripts/faults/places.c), of all else each; "new", in short: from each place that no scenario before has had
 --     words: scenarios whose name has them, with _ for a space
 --   faults.lua child SCENARIO KIND STEP [FIRST [LAST]]    one scenario, in this process
 --
@@ -39,6 +39,9 @@ local CALLS = {
   opendir = "EMFILE EACCES",
   close = "EINTR! EIO!",
 }
+
+-- The steps of "new", which is the short form.
+local SHORT = { openssl = "new", lua = 15, malloc = 1, calls = 18 }
 
 local NEVER = 1 << 40
 local ROUNDS = 4
@@ -209,6 +212,7 @@ end
 -- How large the steps of a kind are: OpenSSL's allocations are many.
 local function step_of(settings, kind)
   local step = tonumber(settings.step)
+  if settings.step == "new" then return SHORT[kind] end
   if not step then return kind == "openssl" and settings.step or 1 end
   if kind == "openssl" or step == 1 then return step end
   return math.max(1, step // (kind == "lua" and 4 or 32))
