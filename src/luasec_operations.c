@@ -20,12 +20,11 @@ static bool is_want(const struct cotls_slot *s, enum cotls_step step)
     return s->timeout == 0 && (step == STEP_WANT_READ || step == STEP_WANT_WRITE);
 }
 
-/* The last "empty" may have been a guess: then nothing is known before it is asked again. */
-static bool was_guessed(struct cotls_conn *c)
+/* Where nobody waits "empty" is said by what this operation has seen: what an earlier one saw is forgotten. */
+static void look_anew(struct cotls_conn *c, const struct cotls_slot *s)
 {
-    bool guessed = c->drained;
-    c->drained = false;
-    return guessed;
+    if (s->timeout == 0)
+        c->drained = false;
 }
 
 static enum outcome outcome_of(enum cotls_step step)
@@ -37,11 +36,9 @@ static enum outcome outcome_of(enum cotls_step step)
 static enum cotls_step step_of(const struct cotls_op *op, lua_State *L, struct cotls_conn *c,
                                struct cotls_slot *s, size_t *outcome)
 {
-    enum cotls_step step;
+    look_anew(c, s);
+    enum cotls_step step = op->step(L, c, s);
     *outcome = OUTCOME_DONE;
-    do
-        step = op->step(L, c, s);
-    while (is_want(s, step) && was_guessed(c));
     if (!is_want(s, step))
         return step;
     *outcome = outcome_of(step);
@@ -143,6 +140,7 @@ static enum cotls_step receive_step(lua_State *L, struct cotls_conn *c, struct c
     struct wish w = read_wish(L);
     size_t n;
     s->written = OUTCOME_DONE;
+    look_anew(c, s);
     while (!fulfilled(c, s, &w, &n)) {
         enum cotls_step step = cotls_fill(c);
         if (step == STEP_END) {
@@ -150,8 +148,6 @@ static enum cotls_step receive_step(lua_State *L, struct cotls_conn *c, struct c
             break;
         }
         if (is_want(s, step)) {
-            if (was_guessed(c))
-                continue;
             s->written = outcome_of(step);
             break;
         }
