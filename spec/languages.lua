@@ -65,6 +65,7 @@ languages.reasons = {
         "with a fault a drop-in's failure whose text finds no memory leaves nothing in OpenSSL's queue",
         "with a fault a drop-in's handshake whose failure finds no memory is not begun for ever",
         "with a fault a drop-in's certificate whose object finds no memory is freed",
+        "with a fault a key that finds no memory is not passed over in silence",
         "with a fault a transport that is had back is neither closed nor lost",
         "with a fault a session that OpenSSL's cache finds no memory for is not touched once it is freed",
         "with a fault a pre-shared key's identity that finds no memory is a failure, not a peer without one",
